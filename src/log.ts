@@ -1,0 +1,69 @@
+/**
+ * What a program says while it works. On a terminal: one line, rewritten. Elsewhere, or with GENVIEW_LOG=json: log
+ * lines, at most one progress line in five seconds. Everything goes to standard error; standard output is for results.
+ */
+export interface Log {
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+  /** Starts a progress display of `total` units; call `advance` as work is done and `done` at the end. */
+  progress(label: string, total: number, unit: string): Progress;
+}
+
+export interface Progress {
+  advance(units?: number, note?: string): void;
+  done(): void;
+}
+
+const silentProgress: Progress = { advance() {}, done() {} };
+
+/** Says nothing: for tests and library use. */
+export const silentLog: Log = { info() {}, warn() {}, error() {}, progress: () => silentProgress };
+
+/** `fields` are added to every JSON line (run, stage, shard). */
+export function createLog(fields: Record<string, unknown> = {}, stream: NodeJS.WriteStream = process.stderr): Log {
+  const json = process.env['GENVIEW_LOG'] === 'json';
+  const terminal = !json && stream.isTTY === true;
+  const write = (level: string, message: string, more?: Record<string, unknown>): void => {
+    if (json) { stream.write(JSON.stringify({ time: new Date().toISOString(), level, message, ...fields, ...more }) + '\n'); return; }
+    if (terminal) stream.write('\r\x1b[2K');
+    const mark = level === 'info' ? '' : `${level}: `;
+    stream.write(`${mark}${message}\n`);
+  };
+  return {
+    info: (message, more) => write('info', message, more),
+    warn: (message, more) => write('warning', message, more),
+    error: (message, more) => write('error', message, more),
+    progress(label, total, unit) {
+      const start = Date.now();
+      let count = 0, last = terminal ? 0 : start, note = '';
+      const line = (): string => {
+        const seconds = (Date.now() - start) / 1000;
+        const left = count > 0 && count < total ? ` ${formatSeconds(seconds / count * (total - count))} left` : '';
+        return `${label} ${count}/${total} ${unit}${note && `, ${note}`} (${formatSeconds(seconds)}${left ? ',' + left : ''})`;
+      };
+      return {
+        advance(units = 1, text = note) {
+          count += units; note = text;
+          const now = Date.now();
+          if (now - last < (terminal ? 100 : 5000)) return;
+          last = now;
+          if (terminal) stream.write(`\r\x1b[2K${line()}`.slice(0, (stream.columns ?? 100) + 5));
+          else write('info', line(), { progress: count, total });
+        },
+        done() {
+          if (terminal) stream.write('\r\x1b[2K');
+          write('info', line(), { progress: count, total });
+        },
+      };
+    },
+  };
+}
+
+/** 75 -> "1 min 15 s", 4.2 -> "4.2 s". */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+}

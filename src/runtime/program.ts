@@ -1,0 +1,58 @@
+import type * as tf from '@tensorflow/tfjs';
+import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+
+/** Shape and element type of one input; shapes are static. */
+export interface TensorSpec {
+  readonly shape: readonly number[];
+  /** @default 'float32' */
+  readonly dtype?: DataType;
+}
+
+/**
+ * What a program keeps between runs: parameters, momentum, EMA weights, queues. Several programs may share one State
+ * (for example a gradient program and an update program).
+ */
+export interface State {
+  names(): string[];
+  get(name: string): HostTensor;
+  set(name: string, value: HostTensor): void;
+  /** Deep copy of everything. */
+  snapshot(): NamedTensors;
+  /** Replaces every tensor; throws when names or shapes differ from what the state holds. */
+  restore(tensors: NamedTensors): void;
+}
+
+/**
+ * A step in plain tf.js. `state` holds one tf.Variable a name: read it like a tensor, `assign` to change it; the final
+ * values become the state after the run. Everything random or scheduled is an input, so a step is a pure function.
+ */
+export type StepFunction = (inputs: Record<string, tf.Tensor>, state: Record<string, tf.Variable>) => Record<string, tf.Tensor>;
+
+export interface CompileOptions {
+  /** Shared state; names, shapes and types are read from it at compile time. @default an empty state */
+  readonly state?: State;
+  /** @default 'onnxruntime' */
+  readonly executor?: 'onnxruntime' | 'tensorflow';
+  /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
+  readonly threads?: number;
+  /** Shown in errors and profiles. @default 'program' */
+  readonly name?: string;
+}
+
+export interface Program {
+  readonly inputs: Readonly<Record<string, TensorSpec>>;
+  readonly state: State;
+  /** Runs once, updates the state, returns the function's outputs. Inputs are checked against the signature. */
+  run(inputs: NamedTensors): Promise<NamedTensors>;
+  /** The program as a self-contained .onnx file (executor onnxruntime only). State tensors are inputs and outputs `state/<name>`. */
+  toOnnx(): Uint8Array;
+  dispose(): Promise<void>;
+}
+
+/**
+ * Implemented in `runtime/compile.ts`:
+ *   export function createState(tensors: NamedTensors): State
+ *   export async function compile(fn: StepFunction, inputs: Record<string, TensorSpec>, options?: CompileOptions): Promise<Program>
+ *   export async function compileInference(fn, inputs, weights: NamedTensors, options): weights become initializers (pre-packed by the runtime)
+ */
+export type Compile = (fn: StepFunction, inputs: Record<string, TensorSpec>, options?: CompileOptions) => Promise<Program>;

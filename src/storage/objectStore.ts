@@ -1,0 +1,48 @@
+import type { Readable } from 'node:stream';
+
+export interface ObjectInfo {
+  readonly key: string;
+  readonly size: number;
+  /** Opaque; changes when the content is replaced. */
+  readonly etag: string;
+}
+
+export interface PutOptions {
+  /** Only create: resolves to false, without writing, when the object exists. */
+  readonly ifNoneMatch?: '*';
+  /** Only replace this version: resolves to false, without writing, when the object is another version or gone. */
+  readonly ifMatch?: string;
+  readonly contentType?: string;
+}
+
+/**
+ * Objects under one root URL, a folder (`file:`) or a bucket prefix (`s3:`). Keys are relative, separated by `/`, any
+ * Unicode. A put is atomic: readers see the old object or the new one. Errors are GenViewErrors that name the URL.
+ */
+export interface ObjectStore {
+  /** Ends with a slash. */
+  readonly root: string;
+  url(key: string): string;
+  /** Throws `ObjectNotFound` when absent. `end` is inclusive. */
+  get(key: string, range?: { start: number; end?: number }): Promise<Uint8Array>;
+  getStream(key: string): Promise<Readable>;
+  /** True when written. A body stream that fails writes nothing. */
+  put(key: string, body: Uint8Array | string | Readable, options?: PutOptions): Promise<boolean>;
+  head(key: string): Promise<ObjectInfo | undefined>;
+  /** Keys in the order of their UTF-8 bytes, from after `startAfter`. */
+  list(prefix: string, options?: { startAfter?: string }): AsyncIterable<ObjectInfo>;
+  /** No error when absent. */
+  delete(key: string): Promise<void>;
+}
+
+/**
+ * Implemented in `storage/index.ts`:
+ *   export function openStore(url: string): ObjectStore            // file:///a/b, s3://bucket/prefix, or a plain path
+ *   export function splitUrl(url: string): { store: ObjectStore; key: string }   // an object's URL: store of its parent, key = last part
+ *   export async function readJson<T>(store, key): Promise<T>; writeJson(store, key, value, options?): Promise<boolean>
+ * and in `storage/lease.ts`:
+ *   export async function once(store, markerKey, work: (signal: AbortSignal) => Promise<unknown>, options): Promise<'done' | 'already'>
+ *     runs `work` unless `<markerKey>` exists; holds a renewed lease `<markerKey>.lease` meanwhile, so that a second process waits instead of
+ *     doing the work twice; takes over a lease whose holder died (same host: pid gone; elsewhere: not renewed for 60 s); writes the marker at the end.
+ */
+export type OpenStore = (url: string) => ObjectStore;
