@@ -33,6 +33,8 @@ export interface ResolvedRun {
   /** Root URL of the store, ends with a slash. */
   readonly store: string;
   readonly recipe: Recipe;
+  /** SHA-256 of the bytes of each model the recipe names: what later stages depend on. */
+  readonly models: { readonly encoder: string; readonly generator: string };
 }
 
 /** `runs/<runId>/plan.json`, written by ShardDataset's last call. All prefixes are keys in the store that end with a slash. */
@@ -166,7 +168,6 @@ export interface ProbeResult {
   readonly trainImages: number;
   /** Validation top-1 after each epoch, where there are epochs. */
   readonly curve?: readonly { readonly epoch: number; readonly loss: number; readonly top1: number }[];
-  readonly seconds?: number;
 }
 
 /** `similarity.json` */
