@@ -1,0 +1,211 @@
+import * as tf from '@tensorflow/tfjs';
+import { float32, sizeOf, type HostTensor } from '../tensor.ts';
+import type { Random } from '../random.ts';
+import type { Mode, Module, ParameterSpec, Weights } from './module.ts';
+
+/** First values of a parameter of the given shape. */
+export type Initializer = (shape: readonly number[], random: Random) => HostTensor;
+
+const filled = (value: number): Initializer => (shape) => float32(new Float32Array(sizeOf(shape)).fill(value), shape);
+export const zeros: Initializer = filled(0);
+export const ones: Initializer = filled(1);
+
+/** N(0, standardDeviation). */
+export function normal(standardDeviation: number): Initializer {
+  return (shape, random) => float32(random.normals(sizeOf(shape)).map((v) => v * standardDeviation), shape);
+}
+
+/** U(-bound, bound); PyTorch's default for linear layers and convolutions is bound = 1/sqrt(fan in). */
+export function uniform(bound: number): Initializer {
+  return (shape, random) => float32(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-bound, bound)), shape);
+}
+
+/** He et al. 2015, fan-out mode, as torchvision initialises ResNet convolutions: std = sqrt(2 / (out * kh * kw)). */
+export const kaimingFanOut: Initializer = (shape, random) => normal(Math.sqrt(2 / (shape[0]! * sizeOf(shape.slice(2)))))(shape, random);
+
+function parameter(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+  return { name, shape, kind: 'parameter', initialize: (random) => initialize(shape, random) };
+}
+
+function buffer(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+  return { ...parameter(name, shape, initialize), kind: 'buffer' };
+}
+
+export function weight(weights: Weights, name: string): tf.Tensor {
+  const found = weights[name];
+  if (!found) throw new Error(`network parameter ${name} is missing from the given weights`);
+  return found;
+}
+
+export interface ConvOptions {
+  /** @default 1 */
+  readonly stride?: number;
+  /** Zeros added on every side, in pixels. @default floor(kernel / 2) */
+  readonly padding?: number;
+  /** @default true */
+  readonly bias?: boolean;
+  /** @default PyTorch's uniform */
+  readonly initializer?: Initializer;
+}
+
+/** 2-D convolution, [n, h, w, in] -> [n, h', w', out]; `<name>.weight` is [out, in, k, k]. */
+export function conv2d(name: string, inputs: number, outputs: number, kernel: number, options: ConvOptions = {}): Module<tf.Tensor4D, tf.Tensor4D> {
+  const { stride = 1, padding = Math.floor(kernel / 2), bias = true } = options;
+  const bound = 1 / Math.sqrt(inputs * kernel * kernel);
+  return {
+    parameters: [
+      parameter(`${name}.weight`, [outputs, inputs, kernel, kernel], options.initializer ?? uniform(bound)),
+      ...(bias ? [parameter(`${name}.bias`, [outputs], options.initializer ? zeros : uniform(bound))] : []),
+    ],
+    apply(x, weights) {
+      // OIHW -> HWIO: the compiler only renames axes, so filters stay OIHW in memory.
+      const filter = tf.transpose(weight(weights, `${name}.weight`), [2, 3, 1, 0]) as tf.Tensor4D;
+      const y = tf.conv2d(x, filter, stride, padding);
+      return bias ? tf.add(y, weight(weights, `${name}.bias`)) : y;
+    },
+  };
+}
+
+/** y = x W^T + b on the last axis of a matrix; `<name>.weight` is [out, in]. */
+export function linear(name: string, inputs: number, outputs: number, options: { bias?: boolean; initializer?: Initializer } = {}): Module<tf.Tensor2D, tf.Tensor2D> {
+  const { bias = true } = options;
+  const bound = 1 / Math.sqrt(inputs);
+  return {
+    parameters: [
+      parameter(`${name}.weight`, [outputs, inputs], options.initializer ?? uniform(bound)),
+      ...(bias ? [parameter(`${name}.bias`, [outputs], options.initializer ? zeros : uniform(bound))] : []),
+    ],
+    apply(x, weights) {
+      const y = tf.matMul(x, weight(weights, `${name}.weight`) as tf.Tensor2D, false, true) as tf.Tensor2D;
+      return bias ? tf.add(y, weight(weights, `${name}.bias`)) : y;
+    },
+  };
+}
+
+export interface BatchNormOptions {
+  /** Learned scale and shift. @default true */
+  readonly affine?: boolean;
+  /** First value of the scale; 0 starts a residual branch as identity. @default 1 */
+  readonly scale?: number;
+  /** @default 1e-5 */
+  readonly epsilon?: number;
+  /** Share of the batch in the running statistics. @default 0.1 */
+  readonly momentum?: number;
+}
+
+/** Batch norm over all axes but the last, PyTorch's names and semantics (biased variance to normalise, unbiased in the running one). */
+export function batchNorm(name: string, channels: number, options: BatchNormOptions = {}): Module {
+  const { affine = true, epsilon = 1e-5, momentum = 0.1 } = options;
+  return {
+    parameters: [
+      ...(affine ? [parameter(`${name}.weight`, [channels], filled(options.scale ?? 1)), parameter(`${name}.bias`, [channels], zeros)] : []),
+      buffer(`${name}.running_mean`, [channels], zeros),
+      buffer(`${name}.running_var`, [channels], ones),
+    ],
+    apply(x, weights, mode) {
+      const gamma = affine ? weight(weights, `${name}.weight`) : tf.ones([channels]);
+      const beta = affine ? weight(weights, `${name}.bias`) : tf.zeros([channels]);
+      if (!mode.training) {
+        const scale = tf.mul(gamma, tf.rsqrt(tf.add(weight(weights, `${name}.running_var`), epsilon)));
+        return tf.add(tf.mul(x, scale), tf.sub(beta, tf.mul(weight(weights, `${name}.running_mean`), scale)));
+      }
+      const axes = x.shape.map((_, i) => i).slice(0, -1);
+      const count = x.size / channels;
+      // Statistics are taken outside the custom gradient, which accounts for them itself.
+      const mean = tf.mean(x, axes);
+      const variance = tf.mean(tf.squaredDifference(x, mean), axes);
+      if (mode.updateBuffer) {
+        const blend = (buffer: string, value: tf.Tensor): void =>
+          mode.updateBuffer!(buffer, tf.add(tf.mul(weight(weights, buffer), 1 - momentum), tf.mul(value, momentum)));
+        blend(`${name}.running_mean`, mean);
+        blend(`${name}.running_var`, tf.mul(variance, count / Math.max(count - 1, 1)));
+      }
+      return normalizeBatch(x, gamma, beta, mean, tf.rsqrt(tf.add(variance, epsilon)), axes, count);
+    },
+  };
+}
+
+/** gamma (x - mean) / deviation + beta with the gradient of the whole normalisation in one multiply-add pass over x. */
+function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, inverse: tf.Tensor, axes: number[], count: number): tf.Tensor {
+  const operation = tf.customGrad((...args: unknown[]) => {
+    const [input, scaleIn, shiftIn, save] = args as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc];
+    const scale = tf.mul(scaleIn, inverse);
+    save([input, scale, mean, inverse]);
+    return {
+      value: tf.add(tf.mul(input, scale), tf.sub(shiftIn, tf.mul(mean, scale))),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [xs, s, m, inv] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+        const sumDy = tf.sum(dy, axes);
+        const dGamma = tf.mul(inv, tf.sub(tf.sum(tf.mul(dy, xs), axes), tf.mul(m, sumDy)));
+        // dx = s (dy - sum(dy)/N - xhat dGamma/N), with xhat = (x - m) inv spread out into a x + b
+        const slope = tf.mul(tf.mul(s, inv), tf.div(dGamma, -count));
+        const offset = tf.sub(tf.mul(tf.mul(m, slope), -1), tf.mul(s, tf.div(sumDy, count)));
+        return [tf.add(tf.add(tf.mul(dy, s), tf.mul(xs, slope)), offset), dGamma, sumDy];
+      },
+    };
+  });
+  return operation(x, gamma, beta);
+}
+
+/** (x - mean) / sqrt(variance + epsilon) over the last axis, with its own gradient. */
+export function standardize(x: tf.Tensor, epsilon: number): tf.Tensor {
+  const operation = tf.customGrad((...args: unknown[]) => {
+    const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
+    const mean = tf.mean(input, -1, true);
+    const inverse = tf.rsqrt(tf.add(tf.mean(tf.squaredDifference(input, mean), -1, true), epsilon));
+    const value = tf.mul(tf.sub(input, mean), inverse);
+    save([value, inverse]);
+    return {
+      value,
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [y, inv] = saved as [tf.Tensor, tf.Tensor];
+        const centred = tf.sub(dy, tf.mean(dy, -1, true));
+        return tf.mul(inv, tf.sub(centred, tf.mul(y, tf.mean(tf.mul(dy, y), -1, true))));
+      },
+    };
+  });
+  return operation(x);
+}
+
+/** Group norm of [n, h, w, c] in `groups` groups of channels (Wu and He 2018), epsilon 1e-5. */
+export function groupNorm(name: string, channels: number, groups: number, epsilon = 1e-5): Module<tf.Tensor4D, tf.Tensor4D> {
+  if (channels % groups !== 0) throw new RangeError(`${channels} channels do not divide into ${groups} groups`);
+  return {
+    parameters: [parameter(`${name}.weight`, [channels], ones), parameter(`${name}.bias`, [channels], zeros)],
+    apply(x, weights) {
+      const [n, h, w] = x.shape;
+      // Channels first, where a group is contiguous; the compiler keeps images in this order anyway.
+      const first = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [n, groups, (channels / groups) * h * w]);
+      const normal = tf.transpose(tf.reshape(standardize(first, epsilon), [n, channels, h, w]), [0, 2, 3, 1]);
+      return tf.add(tf.mul(normal, weight(weights, `${name}.weight`)), weight(weights, `${name}.bias`));
+    },
+  };
+}
+
+/** Parameters of several modules in order. */
+export function parametersOf(...modules: readonly { readonly parameters: readonly ParameterSpec[] }[]): ParameterSpec[] {
+  return modules.flatMap((m) => m.parameters);
+}
+
+/** Modules one after another. */
+export function sequential<T extends tf.Tensor = tf.Tensor>(...modules: readonly Module<T, T>[]): Module<T, T> {
+  return {
+    parameters: parametersOf(...modules),
+    apply: (x: T, weights: Weights, mode: Mode) => modules.reduce((y, module) => module.apply(y, weights, mode), x),
+  };
+}
+
+/** A function without parameters as a module. */
+export function lambda<T extends tf.Tensor>(fn: (x: T) => T): Module<T, T> {
+  return { parameters: [], apply: (x) => fn(x) };
+}
+
+/** Swish, x sigmoid(x). */
+export function silu<T extends tf.Tensor>(x: T): T {
+  return tf.mul(x, tf.sigmoid(x));
+}
+
+/** x / max(|x|, epsilon) along the last axis (PyTorch's F.normalize). @default epsilon 1e-12 */
+export function l2Normalize<T extends tf.Tensor>(x: T, epsilon = 1e-12): T {
+  return tf.div(x, tf.sqrt(tf.maximum(tf.sum(tf.square(x), -1, true), epsilon * epsilon)));
+}
