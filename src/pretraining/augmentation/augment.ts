@@ -1,0 +1,27 @@
+import type { Image } from '../../dataset/image.ts';
+import type { Random } from '../../random.ts';
+import type { AugmentationRecipe } from '../../recipe/recipe.ts';
+import { colourJitter, grayscale, solarize } from './colour.ts';
+import { flipHorizontal } from './flip.ts';
+import { gaussianBlur } from './gaussianBlur.ts';
+import { randomResizedCrop } from './randomResizedCrop.ts';
+
+/**
+ * One augmented view (spec §4.5, order of the MoCo recipes): random resized crop, colour jitter, grayscale, blur,
+ * solarize, horizontal flip. Writes planar RGB in [0, 1] to `out`, [3, imageSize, imageSize] flattened; normalisation
+ * is left to the training step because the quality scorer looks at the same pixels.
+ *
+ * @param view 0 or 1: which of the recipe's blur and solarize probabilities applies
+ */
+export function augment(image: Image, random: Random, view: 0 | 1, recipe: AugmentationRecipe, out: Float32Array): void {
+  const size = recipe.imageSize, area = size * size;
+  const crop = randomResizedCrop(image, random, { size, minScale: recipe.minScale }).data;
+  for (let i = 0, p = 0; i < area; i++, p += 3) {
+    out[i] = crop[p]! / 255; out[area + i] = crop[p + 1]! / 255; out[2 * area + i] = crop[p + 2]! / 255;
+  }
+  if (random.chance(recipe.jitterProbability)) colourJitter(out, random, recipe.jitter);
+  if (random.chance(recipe.grayscaleProbability)) grayscale(out);
+  if (random.chance(recipe.blurProbability[view])) gaussianBlur(out, size, random.uniform(0.1, 2));
+  if (random.chance(recipe.solarizeProbability[view])) solarize(out);
+  if (random.chance(recipe.flipProbability)) flipHorizontal(out, size);
+}
