@@ -1,9 +1,10 @@
 /**
- * A recipe with every default filled in: one experiment. `recipe/schema.ts` validates a YAML file into this form;
- * every stage reads it from `runs/<run>/recipe.json`. Nothing in it depends on the machine that runs it.
+ * A recipe with every default filled in: one experiment. `parseRecipe` of `recipe/parse.ts` reads a YAML file into this
+ * form (fields: `schema.ts`, defaults: `defaults.ts`); every stage reads it from `runs/<run>/recipe.json`. In a file,
+ * settings that all variants share stand under a top-level `pretraining`; those of a variant are laid over them.
  */
 export interface Recipe {
-  /** Letters, digits and dashes; part of the run's name. */
+  /** Letters, digits and dashes, at most 48; part of the run's name. */
   readonly name: string;
   /** Everything random derives from it. @default 0 */
   readonly seed: number;
@@ -40,6 +41,8 @@ export interface ForegroundRecipe {
   readonly sampleImages: number;
   /** Quantile of all projections that is the threshold. @default 0.60 (40 % of all tokens are foreground) */
   readonly quantile: number;
+  /** Divide every token by its length first; better for convolutional encoders, not part of the paper (CLIP). @default false */
+  readonly normalizeTokens: boolean;
   /** Images in one forward pass; does not change results. @default 32 */
   readonly batch: number;
 }
@@ -54,6 +57,7 @@ export type NoiseStrategy =
 export interface GenerationRecipe {
   /** `builtin:demo-unclip`, or URL or path of a model directory. @default 'builtin:demo-unclip' */
   readonly generator: string;
+  /** In a file: `adaptive`, `random` or `{ constant: 200 }`. @default adaptive */
   readonly noise: NoiseStrategy;
   /** Denoising steps. PNDM makes one call more. @default 20 */
   readonly steps: number;
@@ -76,7 +80,7 @@ export interface VariantRecipe {
 export type Method = 'mocov2' | 'mocov3';
 
 export interface BackboneRecipe {
-  /** `resnet-small`: one basic block a stage; the demo's. */
+  /** `resnet-small`: three stages of one basic block; the demo's. @default 'resnet18' */
   readonly name: 'resnet18' | 'resnet-small';
   /** `cifar`: 3x3 stride 1, no pooling (32 and 64 px images). @default 'cifar' */
   readonly stem: 'cifar' | 'imagenet';
@@ -114,20 +118,22 @@ export interface AugmentationRecipe {
 }
 
 export interface PretrainingRecipe {
+  /** @default 'mocov2' */
   readonly method: Method;
   readonly backbone: BackboneRecipe;
-  /** Projector (and predictor of MoCo v3): hidden and output widths. @default MoCo v2: backbone width, 128; MoCo v3: 4096, 256 */
+  /** Projector (and predictor of MoCo v3): hidden and output widths. @default MoCo v2: width of the backbone's features, 128; MoCo v3: 4096, 256 */
   readonly head: { readonly hidden: number; readonly output: number };
-  /** 0 evaluates the random initialisation. */
+  /** 0 evaluates the random initialisation. @default 200 (MoCo v2), 100 (MoCo v3) */
   readonly epochs: number;
   /** Images in a step over all processes. @default 256 */
   readonly batch: number;
+  /** @default MoCo v2: sgd, 0.03 x batch / 256, momentum 0.9, weight decay 1e-4; MoCo v3: lars, 0.6 (0.3 from 300 epochs) x batch / 256, 0.9, 1e-6, trust 0.001, form mmpretrain */
   readonly optimizer: OptimizerRecipe;
-  /** Linear warm-up, then half-cosine to 0, per step. */
+  /** Linear warm-up, then half-cosine to 0, per step. @default MoCo v2: 0; MoCo v3: 10, or a tenth of the epochs when that is less */
   readonly schedule: { readonly warmupEpochs: number };
   /** EMA of the momentum encoder; `cosine` rises to 1. @default mocov2: 0.999 constant; mocov3: 0.99 cosine */
   readonly ema: { readonly base: number; readonly schedule: 'constant' | 'cosine' };
-  /** @default 0.2 (MoCo v2, MoCo v3 ViT); 1.0 (MoCo v3 ResNet) */
+  /** @default 0.2 (MoCo v2), 1.0 (MoCo v3) */
   readonly temperature: number;
   /** MoCo v2: negatives kept; a multiple of the batch. @default 65536 */
   readonly queue: number;
@@ -138,7 +144,7 @@ export interface PretrainingRecipe {
     /** Which of the two views it replaces: a random one (official code), or always the second (Eq. 6). @default 'random' */
     readonly order: 'random' | 'fixed';
   };
-  readonly qualityLoss: { readonly enabled: boolean; /** @default 1 */ readonly gamma: number };
+  readonly qualityLoss: { /** @default false */ readonly enabled: boolean; /** @default 1 */ readonly gamma: number };
   /** Processes (GPUs or local processes) that train together. @default 1 */
   readonly nodes: number;
   /** @default 100 */
@@ -146,11 +152,11 @@ export interface PretrainingRecipe {
 }
 
 export interface EvaluationRecipe {
-  /** Linear classifier on frozen features. */
+  /** Linear classifier on frozen features. @default 100 epochs, batch 256, learning rate 0.2, momentum 0.9, no weight decay (spec §8.1, small data) */
   readonly linear: { readonly epochs: number; readonly batch: number; readonly learningRate: number; readonly momentum: number; readonly weightDecay: number };
   /** Weighted k-nearest neighbours on frozen features. @default k 20, temperature 0.07 */
   readonly knn: { readonly k: number; readonly temperature: number };
-  /** Fine-tuning of the whole network on a class-balanced fraction of the labels. */
+  /** Fine-tuning of the whole network on a class-balanced fraction of the labels. @default 0.1, 20 epochs, batch 256, rates 0.2 and 0.02 (1 and 1e-5 below a fraction of 0.05; spec §8.2) */
   readonly semiSupervised: { readonly fraction: number; readonly epochs: number; readonly batch: number; readonly headLearningRate: number; readonly backboneLearningRate: number };
   /** Images whose (original, generated) embedding cosine is averaged. @default 50000 (all, when fewer) */
   readonly similarityImages: number;

@@ -99,6 +99,10 @@ export interface ForegroundModel {
   /** Token grid [rows, columns]. */
   readonly grid: readonly [number, number];
   readonly images: number;
+  /** Sampled images that could not be read. */
+  readonly skipped: number;
+  /** Tokens are divided by their length before they are projected. */
+  readonly normalizeTokens: boolean;
 }
 
 /** One line of `analysis/<hash>/shard-*.jsonl`: every listed image of the shard once, in order. */
