@@ -1,0 +1,91 @@
+import protobuf from 'protobufjs';
+import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
+import { onnxProto } from './onnxProto.ts';
+
+/** Operator set our nodes are written for, and the IR version that goes with it (onnx/docs/Versioning.md). */
+const opset = 18, irVersion = 8;
+
+const modelType = protobuf.parse(onnxProto, { keepCase: true }).root.lookupType('onnx.ModelProto');
+
+/** An ONNX model and the names of what it really reads. */
+export interface Model {
+  readonly bytes: Uint8Array;
+  /** Names of the graph inputs that some output depends on. */
+  readonly inputs: readonly string[];
+  /** Operator of every node, in order. */
+  readonly operators: readonly string[];
+}
+
+/** AttributeProto.AttributeType. */
+const attributeType = { float: 1, int: 2, string: 3, ints: 7 } as const;
+
+const attributeProto = (name: string, value: Attribute): object => {
+  if (typeof value === 'number') return { name, type: attributeType.int, i: value };
+  if (typeof value === 'string') return { name, type: attributeType.string, s: Buffer.from(value) };
+  if ('float' in value) return { name, type: attributeType.float, f: value.float };
+  return { name, type: attributeType.ints, ints: [...value] };
+};
+
+/** Nodes that the values depend on, in an order that computes inputs first (depth first: a value is used soon after it is made). */
+function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value> } {
+  const nodes: Node[] = [];
+  const seen = new Set<Node>();
+  const leaves = new Set<Value>();
+  for (const value of values) {
+    if (!value.node) { leaves.add(value); continue; }
+    const stack: { node: Node; next: number }[] = [];
+    const enter = (node: Node): void => { if (!seen.has(node)) { seen.add(node); stack.push({ node, next: 0 }); } };
+    enter(value.node);
+    while (stack.length > 0) {
+      const top = stack.at(-1)!;
+      const input = top.node.inputs[top.next++];
+      if (!input) { nodes.push(top.node); stack.pop(); continue; }
+      if (input.node) enter(input.node); else leaves.add(input);
+    }
+  }
+  // Recording order is the order the program was written in, forward before backward: it keeps fewest values alive.
+  return { nodes: nodes.sort((a, b) => a.outputs[0]!.id - b.outputs[0]!.id), leaves };
+}
+
+/** Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out. */
+export function emit(name: string, outputs: Readonly<Record<string, Value>>): Model {
+  const { nodes, leaves } = schedule(Object.values(outputs));
+  const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
+  const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
+  const names = new Map<Value, string>();
+  for (const leaf of leaves) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
+  const copies: object[] = [];
+  for (const [output, value] of Object.entries(outputs)) {
+    // A value has one name: inputs, constants and values returned twice are copied.
+    if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [value], output: [output] });
+    else names.set(value, output);
+  }
+  const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
+  const valueInfo = (label: string, { shape, type }: Value): object =>
+    ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
+  const message = {
+    ir_version: irVersion,
+    producer_name: 'genview',
+    opset_import: [{ domain: '', version: opset }],
+    graph: {
+      name,
+      node: [
+        ...nodes.map((node) => ({
+          op_type: node.op,
+          name: `${node.op}_${node.outputs[0]!.id}`,
+          input: node.inputs.map(nameOf),
+          output: node.outputs.map(nameOf),
+          attribute: Object.entries(node.attributes).map(([key, value]) => attributeProto(key, value)),
+        })),
+        ...copies.map((copy) => ({ ...copy, input: (copy as { input: Value[] }).input.map(nameOf) })),
+      ],
+      initializer: initializers.map((v) => ({
+        name: nameOf(v), dims: [...v.shape], data_type: typeCode[v.type],
+        raw_data: new Uint8Array(v.data!.buffer, v.data!.byteOffset, v.data!.byteLength),
+      })),
+      input: inputs.map((v) => valueInfo(nameOf(v), v)),
+      output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
+    },
+  };
+  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!), operators: nodes.map((node) => node.op) };
+}

@@ -1,0 +1,160 @@
+import * as tf from '@tensorflow/tfjs';
+import type { Graph, Value } from '../graph.ts';
+import { arrange, logicalShape, type Recorded } from '../layout.ts';
+import type { Kernel } from './kernel.ts';
+
+/** Stored layouts, as the place of each logical axis: images NHWC stored as NCHW, filters HWIO stored as OIHW. */
+export const imagePerm = [0, 2, 3, 1] as const;
+const filterPerm = [2, 3, 1, 0] as const;
+
+type Shape4 = [number, number, number, number];
+
+/** Geometry of a convolution; `after` is the padding below and to the right that the output positions really use. */
+export interface Geometry {
+  readonly batch: number;
+  readonly channels: number;
+  readonly input: readonly [number, number];
+  readonly output: readonly [number, number];
+  readonly kernel: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly dilation: readonly [number, number];
+  readonly before: readonly [number, number];
+  readonly after: readonly [number, number];
+}
+
+export function geometry(info: tf.backend_util.Conv2DInfo): Geometry {
+  const input = [info.inHeight, info.inWidth] as const, output = [info.outHeight, info.outWidth] as const;
+  const kernel = [info.filterHeight, info.filterWidth] as const, stride = [info.strideHeight, info.strideWidth] as const;
+  const dilation = [info.dilationHeight, info.dilationWidth] as const, before = [info.padInfo.top, info.padInfo.left] as const;
+  const after = (i: 0 | 1): number => Math.max(0, (output[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - input[i] - before[i]);
+  return { batch: info.batchSize, channels: info.inChannels, input, output, kernel, stride, dilation, before, after: [after(0), after(1)] };
+}
+
+interface ConvolutionAttributes {
+  readonly strides: [number, number] | number;
+  readonly pad: tf.Conv2DAttrs['pad'];
+  readonly dataFormat?: 'NHWC' | 'NCHW';
+  readonly dilations?: [number, number] | number;
+  readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
+}
+
+function convolutionGeometry(input: readonly number[], filter: readonly number[], a: ConvolutionAttributes, depthwise = false): Geometry {
+  if (a.dataFormat === 'NCHW') throw new RangeError('data format NCHW is not supported; use NHWC (it costs nothing: images are stored as NCHW in the graph)');
+  return geometry(tf.backend_util.computeConv2DInfo(input as Shape4, filter as Shape4, a.strides, a.dilations ?? 1, a.pad, a.dimRoundingMode, depthwise));
+}
+
+const asImage = (g: Graph, x: Recorded): Value => arrange(g, x, imagePerm);
+const asFilter = (g: Graph, x: Recorded): Value => arrange(g, x, filterPerm);
+const image = (value: Value): Recorded => ({ value, perm: imagePerm });
+
+function convolve(g: Graph, x: Value, filter: Value, s: Geometry, output: readonly [number, number], group = 1, pads = [...s.before, ...s.after], stride = s.stride): Value {
+  return g.node('Conv', [x, filter], { kernel_shape: s.kernel, strides: stride, dilations: s.dilation, pads, group }, [x.shape[0]!, filter.shape[0]!, ...output]);
+}
+
+const conv2d: Kernel<'x' | 'filter', tf.Conv2DAttrs> = (g, { x, filter }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes);
+  return image(convolve(g, asImage(g, x), asFilter(g, filter), s, s.output));
+};
+
+/** A filter [A, B, h, w] rotated by 180 degrees. */
+function rotate(g: Graph, filter: Value): Value {
+  const [a, b, h, w] = filter.shape as Shape4;
+  if (h * w === 1) return filter;
+  const flat = g.reshape(filter, [a, b, h * w]);
+  return g.reshape(g.slice(flat, [0, 0, h * w - 1], flat.shape, [1, 1, -1]), filter.shape);
+}
+
+/**
+ * Gradient with respect to the input [N, C, H, W]; `filter` is [O, C / group, h, w]. With stride 1 a convolution with
+ * the rotated filter (twice as fast as ConvTranspose on the CPU), else ConvTranspose.
+ */
+function inputGradient(g: Graph, dy: Value, filter: Value, s: Geometry, group: number): Value {
+  const perGroup = filter.shape[1]!;
+  const shape = [s.batch, perGroup * group, ...s.input];
+  const reach = (i: 0 | 1): number => (s.kernel[i] - 1) * s.dilation[i];
+  if (s.stride[0] === 1 && s.stride[1] === 1) {
+    const [o, , h, w] = filter.shape as Shape4;
+    // [G O', C', h, w] -> [G C', O', h, w]
+    const swapped = group === 1
+      ? g.transpose(filter, [1, 0, 2, 3])
+      : g.reshape(g.transpose(g.reshape(filter, [group, o / group, perGroup, h, w]), [0, 2, 1, 3, 4]), [group * perGroup, o / group, h, w]);
+    const low = [reach(0) - s.before[0], reach(1) - s.before[1]];
+    const high = [s.input[0] - s.output[0] + s.before[0], s.input[1] - s.output[1] + s.before[1]];
+    if ([...low, ...high].every((n) => n >= 0)) {
+      return convolve(g, dy, rotate(g, swapped), s, s.input, group, [...low, ...high]);
+    }
+  }
+  // The part of the padded input that the output positions reach; ConvTranspose crops the padding, rows that no position reached are zero.
+  const reached = (i: 0 | 1): number => (s.output[i] - 1) * s.stride[i] + reach(i) + 1 - s.before[i];
+  const crop = [Math.max(0, reached(0) - s.input[0]), Math.max(0, reached(1) - s.input[1])];
+  const computed = [reached(0) - crop[0]!, reached(1) - crop[1]!];
+  const value = g.node('ConvTranspose', [dy, filter],
+    { kernel_shape: s.kernel, strides: s.stride, dilations: s.dilation, pads: [...s.before, ...crop], group }, [s.batch, perGroup * group, ...computed]);
+  return g.pad(value, [0, 0, 0, 0], shape.map((n, i) => n - value.shape[i]!));
+}
+
+const conv2dBackpropInput: Kernel<'dy' | 'filter', tf.Conv2DBackpropInputAttrs> = (g, { dy, filter }, attributes) => {
+  const s = convolutionGeometry(attributes.inputShape, logicalShape(filter), attributes);
+  return image(inputGradient(g, asImage(g, dy), asFilter(g, filter), s, 1));
+};
+
+/** For each tap of the filter, the elements of `x` [C, N, H, W] (already padded) that it met at the output positions. */
+function taps(g: Graph, x: Value, s: Geometry): Value[] {
+  const [a, b] = x.shape as Shape4;
+  const result: Value[] = [];
+  for (let row = 0; row < s.kernel[0]; row++) {
+    for (let column = 0; column < s.kernel[1]; column++) {
+      result.push(g.slice(x, [0, 0, row * s.dilation[0], column * s.dilation[1]], [a, b, ...s.output], [1, 1, ...s.stride]));
+    }
+  }
+  return result;
+}
+
+const padded = (g: Graph, x: Value, s: Geometry): Value => g.pad(x, [0, 0, ...s.before], [0, 0, ...s.after]);
+
+/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, N P] with the input it met [I, N P]. */
+const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
+  const [h, w, inputs, outputs] = attributes.filterShape;
+  const positions = s.batch * s.output[0] * s.output[1];
+  const gradient = g.reshape(g.transpose(asImage(g, dy), [1, 0, 2, 3]), [outputs, positions]);
+  const source = padded(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), s);
+  const products = taps(g, source, s).map((tap) => g.node('Gemm', [gradient, g.reshape(tap, [inputs, positions])], { transB: 1 }, [outputs, inputs]));
+  if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
+  const stacked = g.node('Concat', products, { axis: 0 }, [products.length * outputs, inputs]);
+  const filter = g.transpose(g.reshape(stacked, [products.length, outputs, inputs]), [1, 2, 0]);
+  return { value: g.reshape(filter, [outputs, inputs, h, w]), perm: filterPerm };
+};
+
+/** Depthwise filters [h, w, C, M] as ONNX wants them for C groups: [C M, 1, h, w]. */
+function asDepthwiseFilter(g: Graph, filter: Recorded): Value {
+  const [h, w, channels, multiplier] = logicalShape(filter) as Shape4;
+  return g.reshape(arrange(g, filter, [2, 3, 0, 1]), [channels * multiplier, 1, h, w]);
+}
+
+const depthwiseConv2d: Kernel<'x' | 'filter', tf.DepthwiseConv2dNativeAttrs> = (g, { x, filter }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes, true);
+  return image(convolve(g, asImage(g, x), asDepthwiseFilter(g, filter), s, s.output, s.channels));
+};
+
+const depthwiseBackpropInput: Kernel<'dy' | 'filter', tf.DepthwiseConv2dNativeBackpropInputAttrs> = (g, { dy, filter }, attributes) => {
+  const s = convolutionGeometry(attributes.inputShape, logicalShape(filter), attributes, true);
+  return image(inputGradient(g, asImage(g, dy), asDepthwiseFilter(g, filter), s, s.channels));
+};
+
+const depthwiseBackpropFilter: Kernel<'x' | 'dy', tf.DepthwiseConv2dNativeBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes, true);
+  const [h, w, channels, multiplier] = attributes.filterShape;
+  const gradient = g.reshape(asImage(g, dy), [s.batch, channels, multiplier, s.output[0] * s.output[1]]);
+  const sums = taps(g, padded(g, asImage(g, x), s), s).map((tap) => {
+    const met = g.reshape(tap, [s.batch, channels, 1, s.output[0] * s.output[1]]);
+    return g.reshape(g.reduce('ReduceSum', g.elementwise('Mul', [gradient, met]), [0, 3]), [1, channels, multiplier]);
+  });
+  const stacked = sums.length === 1 ? sums[0]! : g.node('Concat', sums, { axis: 0 }, [sums.length, channels, multiplier]);
+  return { value: g.reshape(stacked, [h, w, channels, multiplier]), perm: [0, 1, 2, 3] };
+};
+
+export const convolutions = {
+  Conv2D: conv2d, Conv2DBackpropInput: conv2dBackpropInput, Conv2DBackpropFilter: conv2dBackpropFilter,
+  DepthwiseConv2dNative: depthwiseConv2d, DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput, DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
+};

@@ -1,0 +1,61 @@
+import * as tf from '@tensorflow/tfjs';
+import type { ElementType, Graph, Value } from '../graph.ts';
+import { logicalShape, type Recorded } from '../layout.ts';
+import type { Kernel } from './kernel.ts';
+
+/** Drops logical axes whose size is 1 from a recorded tensor. */
+export function dropAxes(g: Graph, x: Recorded, axes: readonly number[]): Recorded {
+  const dropped = new Set(axes.map((axis) => x.perm[axis]!));
+  const kept = x.perm.filter((_, i) => !axes.includes(i));
+  const order = [...kept].sort((a, b) => a - b);
+  return { value: g.reshape(x.value, x.value.shape.filter((_, p) => !dropped.has(p))), perm: kept.map((p) => order.indexOf(p)) };
+}
+
+function reduce(g: Graph, x: Recorded, axis: number | number[] | undefined, keepDims: boolean, body: (value: Value, axes: number[]) => Value): Recorded {
+  const axes = tf.util.parseAxisParam(axis as number[], logicalShape(x));
+  const value = body(x.value, axes.map((a) => x.perm[a]!));
+  const kept = { value, perm: x.perm };
+  return keepDims ? kept : dropAxes(g, kept, axes);
+}
+
+const reduction = (op: string, as?: ElementType): Kernel<'x', { axis: number | number[]; keepDims: boolean }> => (g, { x }, { axis, keepDims }) =>
+  reduce(g, x, axis, keepDims, (value, axes) => {
+    const type = value.type;
+    const computed = g.reduce(op, as === undefined ? value : g.cast(value, as), axes);
+    return as === undefined ? computed : g.cast(computed, type);
+  });
+
+const extremePlace = (op: 'ArgMax' | 'ArgMin'): Kernel<'x', tf.ArgMaxAttrs> => (g, { x }, { axis }) =>
+  reduce(g, x, axis, false, (value, axes) => {
+    if (axes.length !== 1) throw new RangeError(`${op} works along one axis`);
+    const numbers = value.type === 'bool' ? g.cast(value, 'int32') : value;
+    const shape = value.shape.map((n, i) => (i === axes[0] ? 1 : n));
+    return g.cast(g.node(op, [numbers], { axis: axes[0]!, keepdims: 1, select_last_index: 0 }, shape, 'int64'), 'int32');
+  });
+
+const cumsum: Kernel<'x', tf.CumsumAttrs> = (g, { x }, { axis, exclusive, reverse }) => {
+  const physical = x.perm[tf.util.parseAxisParam(axis, logicalShape(x))[0]!]!;
+  const value = g.node('CumSum', [x.value, g.scalar(physical, 'int64')], { exclusive: exclusive ? 1 : 0, reverse: reverse ? 1 : 0 }, x.value.shape);
+  return { value, perm: x.perm };
+};
+
+const softmax = (op: 'Softmax' | 'LogSoftmax', axisName: 'dim' | 'axis'): Kernel<'logits', { dim?: number; axis?: number }> => (g, { logits }, attributes) => {
+  const axis = tf.util.parseAxisParam(attributes[axisName] ?? -1, logicalShape(logits))[0]!;
+  return { value: g.node(op, [logits.value], { axis: logits.perm[axis]! }, logits.value.shape), perm: logits.perm };
+};
+
+export const reductions = {
+  Sum: reduction('ReduceSum'),
+  Mean: reduction('ReduceMean'),
+  Prod: reduction('ReduceProd'),
+  Max: ((g, { x }, { reductionIndices, keepDims }) =>
+    reduction('ReduceMax')(g, { x }, { axis: reductionIndices, keepDims })) satisfies Kernel<'x', tf.MaxAttrs>,
+  Min: reduction('ReduceMin'),
+  All: reduction('ReduceMin', 'int32'),
+  Any: reduction('ReduceMax', 'int32'),
+  ArgMax: extremePlace('ArgMax'),
+  ArgMin: extremePlace('ArgMin'),
+  Cumsum: cumsum,
+  Softmax: softmax('Softmax', 'dim'),
+  LogSoftmax: softmax('LogSoftmax', 'axis'),
+};

@@ -1,0 +1,52 @@
+import { availableParallelism } from 'node:os';
+import * as ort from 'onnxruntime-node';
+import { GenViewError } from '../errors.ts';
+import type { DataOf, DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import type { Model } from '../compiler/emit.ts';
+
+/** Threads of an engine: the option, else GENVIEW_THREADS, else the number of cores. */
+export function threadCount(option?: number): number {
+  const text = process.env['GENVIEW_THREADS'];
+  const threads = option ?? (text ? Number(text) : availableParallelism());
+  if (!Number.isInteger(threads) || threads < 1) {
+    throw new GenViewError('ThreadsInvalid', `${option === undefined ? 'GENVIEW_THREADS' : 'threads'} is "${option ?? text}"; give a whole number of at least 1`);
+  }
+  return threads;
+}
+
+/** A model loaded into onnxruntime. */
+export class Session {
+  readonly #session: ort.InferenceSession;
+
+  constructor(session: ort.InferenceSession) { this.#session = session; }
+
+  /** Runs the model. `targets` are arrays that outputs are written into; other outputs get new arrays. */
+  async run(feeds: NamedTensors, outputs: readonly string[], targets: Readonly<Record<string, HostTensor>> = {}): Promise<Record<string, DataOf[DataType]>> {
+    const fetches: Record<string, ort.Tensor | null> = {};
+    for (const name of outputs) fetches[name] = name in targets ? toOrt(targets[name]!) : null;
+    const results = await this.#session.run(Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)])), fetches);
+    return Object.fromEntries(outputs.map((name) => [name, results[name]!.data as DataOf[DataType]]));
+  }
+
+  async dispose(): Promise<void> { await this.#session.release(); }
+}
+
+const toOrt = ({ dtype, data, shape }: HostTensor): ort.Tensor => new ort.Tensor(dtype, data, shape);
+
+/** Loads a model for the CPU: `threads` inside an operator, one operator at a time, so that every run gives the same bytes. */
+export async function createSession(model: Model, name: string, threads: number): Promise<Session> {
+  try {
+    return new Session(await ort.InferenceSession.create(model.bytes, {
+      executionProviders: ['cpu'],
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+      // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
+      extra: { session: { set_denormal_as_zero: '1' } },
+    }));
+  } catch (error) {
+    throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,102 @@
+import * as tf from '@tensorflow/tfjs';
+import { withBackend } from '../compiler/record.ts';
+import { GenViewError } from '../errors.ts';
+import { createLog } from '../log.ts';
+import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import { checkInputs } from './inputs.ts';
+import type { Program, StepFunction, TensorSpec } from './program.ts';
+import type { MemoryState } from './state.ts';
+
+let engine: Promise<string> | undefined;
+
+/**
+ * Selects the eager engine once a process: `@tensorflow/tfjs-node-gpu`, else `@tensorflow/tfjs-node`, else tf.js's own
+ * `cpu` backend. Resolves with the name of its tf.js backend.
+ */
+async function eagerBackend(): Promise<string> {
+  engine ??= (async () => {
+    for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
+      try {
+        await import(name);
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code;
+        if (code !== 'ERR_MODULE_NOT_FOUND' && code !== 'MODULE_NOT_FOUND') createLog().warn(`${name} is installed but does not load: ${(error as Error).message.split('\n')[0]}`);
+        continue;
+      }
+      // The package brings its own copy of tf.js unless npm shares ours; its backend registers with the copy it found.
+      if (tf.findBackend('tensorflow')) {
+        createLog().info(`tensorflow executor: ${name}`);
+        return 'tensorflow';
+      }
+    }
+    createLog().info('tensorflow executor: tf.js on the CPU (slow; install @tensorflow/tfjs-node-gpu or @tensorflow/tfjs-node)');
+    return 'cpu';
+  })();
+  return engine;
+}
+
+const upload = ({ data, shape, dtype }: HostTensor): tf.Tensor => tf.tensor(data, [...shape], dtype);
+
+class EagerProgram implements Program {
+  readonly inputs: Readonly<Record<string, TensorSpec>>;
+  readonly state: MemoryState;
+  readonly #name: string;
+  readonly #fn: StepFunction;
+  readonly #backend: string;
+
+  constructor(name: string, fn: StepFunction, inputs: Readonly<Record<string, TensorSpec>>, state: MemoryState, backend: string) {
+    this.#name = name; this.#fn = fn; this.inputs = inputs; this.state = state; this.#backend = backend;
+  }
+
+  async run(inputs: NamedTensors): Promise<NamedTensors> {
+    checkInputs(this.#name, this.inputs, inputs);
+    return this.state.exclusive(async () => {
+      const outputs = withBackend(this.#backend, () => this.#step(inputs));
+      return Object.fromEntries(await Promise.all(Object.entries(outputs).map(async ([name, tensor]) => {
+        const value = { shape: [...tensor.shape], dtype: tensor.dtype as DataType, data: await tensor.data() } as HostTensor;
+        tensor.dispose();
+        return [name, value] as const;
+      })));
+    });
+  }
+
+  /** One synchronous step; returns kept outputs. */
+  #step(inputs: NamedTensors): Record<string, tf.Tensor> {
+    const variables: Record<string, tf.Variable> = {};
+    const initial = new Map<string, object>();
+    try {
+      return tf.tidy(() => {
+        const given = Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, upload(tensor)]));
+        for (const name of this.state.names()) {
+          const variable = tf.variable(this.state.onDevice(name, (value) => tf.keep(upload(value))), true, name);
+          variables[name] = variable;
+          initial.set(name, variable.dataId);
+        }
+        const outputs = this.#fn(given, { ...variables });
+        for (const [name, tensor] of Object.entries(outputs)) {
+          if (!(tensor instanceof tf.Tensor)) throw new GenViewError('UnsupportedOperation', `${this.#name}: output "${name}" is not a tensor; return a record of tensors`);
+        }
+        const kept = Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tf.keep(tensor.clone())]));
+        for (const [name, variable] of Object.entries(variables)) {
+          if (variable.dataId !== initial.get(name)) this.state.commitDevice(name, tf.keep(variable.clone()));
+        }
+        return kept;
+      });
+    } finally {
+      for (const variable of Object.values(variables)) variable.dispose();
+    }
+  }
+
+  toOnnx(): Uint8Array {
+    throw new GenViewError('UnsupportedOperation', `${this.#name}: a program of executor "tensorflow" has no ONNX form; compile it with executor "onnxruntime"`);
+  }
+
+  async dispose(): Promise<void> {
+    await this.state.exclusive(async () => { this.state.releaseDevice(); });
+  }
+}
+
+/** A program that calls the function eagerly in every run; state stays on the device between runs. */
+export async function createEagerProgram(name: string, fn: StepFunction, inputs: Readonly<Record<string, TensorSpec>>, state: MemoryState): Promise<Program> {
+  return new EagerProgram(name, fn, inputs, state, await eagerBackend());
+}
