@@ -1,0 +1,78 @@
+import { overlay } from './defaults.ts';
+import type { PretrainingRecipe, Recipe } from './recipe.ts';
+import type { RecipeFile } from './schema.ts';
+
+/** What is wrong, at a path of the file. */
+export interface Problem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** Combinations of fields that cannot work, each field by itself being in range. */
+export function impossibleCombinations(file: RecipeFile, recipe: Recipe): Problem[] {
+  const problems: Problem[] = [];
+
+  const noise = file.generation?.noise;
+  const { steps, scheduler } = recipe.generation;
+  if (typeof noise === 'object' && 'strategy' in noise) {
+    if (noise.strategy === 'constant' && noise.level === undefined) {
+      problems.push({ path: ['generation', 'noise'], message: 'strategy constant needs a level from 0 to 999' });
+    }
+    if (noise.strategy !== 'constant' && noise.level !== undefined) {
+      problems.push({ path: ['generation', 'noise', 'level'], message: `has no meaning with strategy ${noise.strategy}; remove it, or use strategy constant` });
+    }
+  }
+  if (scheduler === 'pndm' && steps < 2) {
+    problems.push({ path: ['generation', 'steps'], message: 'must be at least 2 with scheduler pndm' });
+  }
+
+  const first = new Map<string, number>();
+  for (const [i, { name, pretraining }] of recipe.variants.entries()) {
+    const earlier = first.get(name);
+    if (earlier !== undefined) problems.push({ path: ['variants', i, 'name'], message: `is "${name}", as that of variants[${earlier}]; names must differ` });
+    else first.set(name, i);
+    for (const problem of ofVariant(file, i, pretraining)) {
+      // A mistake in the common settings appears in every variant: once is enough.
+      if (!problems.some((known) => known.message === problem.message && String(known.path) === String(problem.path))) problems.push(problem);
+    }
+  }
+  return problems;
+}
+
+function ofVariant(file: RecipeFile, index: number, complete: PretrainingRecipe): Problem[] {
+  const own = file.variants?.[index]?.pretraining;
+  const merged = overlay(file.pretraining ?? {}, own ?? {});
+  const problems: Problem[] = [];
+  /** Blames the place where the last of the fields in question is written; the variant's, where it has one. */
+  const blame = (message: string, ...fields: string[][]): void => {
+    const written = (root: unknown, field: string[]): boolean => field.reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], root) !== undefined;
+    const inVariant = fields.find((field) => written(own, field));
+    const inBase = fields.find((field) => written(file.pretraining, field));
+    if (inVariant) problems.push({ path: ['variants', index, 'pretraining', ...inVariant], message });
+    else problems.push({ path: ['pretraining', ...(inBase ?? fields[0]!)], message });
+  };
+
+  const { batch, queue, nodes, epochs, schedule: { warmupEpochs }, optimizer, augmentation: { imageSize }, backbone, method } = complete;
+  if (method === 'mocov2' && queue % batch !== 0) {
+    const near = Math.max(1, Math.round(queue / batch)) * batch;
+    blame(`queue ${queue}${merged.queue === undefined ? ' (the default)' : ''} is not a multiple of batch ${batch}; for example queue: ${near}`, ['queue'], ['batch']);
+  }
+  if (epochs > 0 && warmupEpochs > epochs) {
+    blame(`warmupEpochs ${warmupEpochs} is longer than the ${epochs} epochs of pretraining`, ['schedule', 'warmupEpochs'], ['epochs']);
+  }
+  if (batch % nodes !== 0) {
+    blame(`batch ${batch} cannot be divided evenly among ${nodes} nodes`, ['nodes'], ['batch']);
+  }
+  if (batch / nodes < 2 && backbone.norm === 'batch') {
+    blame(`batch ${batch} leaves ${nodes} nodes fewer than two images each, too few for batch normalisation`, ['nodes'], ['batch']);
+  }
+  if (optimizer.name === 'sgd') {
+    for (const field of ['trust', 'form'] as const) {
+      if (merged.optimizer?.[field] !== undefined) blame(`${field} is a setting of lars; the optimizer is sgd`, ['optimizer', field]);
+    }
+  }
+  if (backbone.stem === 'imagenet' && imageSize < 64) {
+    blame(`imageSize ${imageSize} is too small for stem imagenet, which shrinks it 32 times; use stem cifar, or at least 64 pixels`, ['backbone', 'stem'], ['augmentation', 'imageSize']);
+  }
+  return problems;
+}
