@@ -1,0 +1,252 @@
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
+import { ExitCode, GenViewError } from '../errors.ts';
+import { checkKey, checkPrefix, isWellFormed } from './key.ts';
+import type { ObjectInfo, ObjectStore, PutOptions } from './objectStore.ts';
+
+/** Bodies above this many bytes, and streams, are sent in parts of this size. */
+const partSize = 8 * 2 ** 20;
+/** Attempts to read a body whose connection breaks; each goes on where the last one stopped. */
+const readAttempts = 5;
+
+type Sdk = typeof import('@aws-sdk/client-s3');
+
+/**
+ * Objects under a prefix of a bucket. Credentials and region come from where the AWS SDK finds them; with
+ * `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` set, that server is used, with the bucket in the path.
+ */
+export class S3Store implements ObjectStore {
+  readonly root: string;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  #clientPromise: Promise<{ sdk: Sdk; client: S3Client }> | undefined;
+
+  /** @param url `s3://bucket` or `s3://bucket/prefix`. Throws `StoreUrlInvalid`. */
+  constructor(url: string) {
+    const match = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*))?$/s.exec(url);
+    if (!match) throw new GenViewError('StoreUrlInvalid', `${url} is not a usable s3: URL; write s3://bucket/prefix with a valid bucket name`);
+    this.#bucket = match[1]!;
+    const prefix = (match[2] ?? '').replace(/\/+$/, '');
+    this.#prefix = prefix === '' ? '' : `${prefix}/`;
+    this.root = `s3://${this.#bucket}/${this.#prefix}`;
+  }
+
+  url(key: string): string {
+    return this.root + key;
+  }
+
+  #client(): Promise<{ sdk: Sdk; client: S3Client }> {
+    // Loaded on first use: half a second that programs without a bucket do not spend.
+    return this.#clientPromise ??= openClient();
+  }
+
+  #key(key: string): string {
+    checkKey(this.root, key);
+    const whole = this.#prefix + key;
+    if (!isWellFormed(key)) throw new GenViewError('KeyInvalid', `object key ${JSON.stringify(key)} under ${this.root} is not Unicode`);
+    if (Buffer.byteLength(whole) > 1024) throw new GenViewError('KeyInvalid', `${this.url(key).slice(0, 300)}…: the key is longer than the 1,024 bytes that S3 allows`);
+    return whole;
+  }
+
+  async get(key: string, range?: { start: number; end?: number }): Promise<Uint8Array> {
+    const end = range?.end;
+    if (range && end !== undefined && end < range.start) return new Uint8Array(0);
+    try {
+      const chunks: Buffer[] = [];
+      for await (const chunk of await this.#read(key, range?.start ?? 0, end)) chunks.push(chunk);
+      return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+    } catch (error) {
+      if (statusOf(error) === 416) return new Uint8Array(0);
+      throw this.#error(error, key);
+    }
+  }
+
+  async getStream(key: string): Promise<Readable> {
+    try {
+      return Readable.from(await this.#read(key, 0), { objectMode: false });
+    } catch (error) { throw this.#error(error, key); }
+  }
+
+  /** The first answer is awaited, so that an absent object is this call's error; a broken connection is continued. */
+  async #read(key: string, start: number, end?: number): Promise<AsyncGenerator<Buffer>> {
+    const { sdk, client } = await this.#client();
+    const Key = this.#key(key);
+    const request = (from: number, etag?: string): Promise<GetObjectCommandOutput> => client.send(new sdk.GetObjectCommand({
+      Bucket: this.#bucket, Key,
+      ...(from > 0 || end !== undefined ? { Range: `bytes=${from}-${end ?? ''}` } : {}),
+      ...(etag === undefined ? {} : { IfMatch: etag }),
+    }));
+    let answer = await request(start);
+    const error = (cause: unknown): unknown => this.#error(cause, key);
+    async function* bytes(): AsyncGenerator<Buffer> {
+      const length = answer.ContentLength;
+      let position = 0;
+      for (let attempt = 1; ; attempt++) {
+        try {
+          for await (const chunk of answer.Body as Readable as AsyncIterable<Buffer>) {
+            position += chunk.length;
+            yield chunk;
+          }
+          if (length === undefined || position >= length) return;
+          throw Object.assign(new Error('connection closed early'), { code: 'ECONNRESET' });
+        } catch (cause) {
+          if (attempt === readAttempts || !isConnectionError(cause)) throw error(cause);
+          await sleep(200 * 2 ** attempt);
+          try { answer = await request(start + position, answer.ETag); } catch (again) { throw error(again); }
+        }
+      }
+    }
+    return bytes();
+  }
+
+  async put(key: string, body: Uint8Array | string | Readable, options: PutOptions = {}): Promise<boolean> {
+    const Key = this.#key(key);
+    const conditions = {
+      ...(options.ifNoneMatch ? { IfNoneMatch: options.ifNoneMatch } : {}),
+      ...(options.ifMatch === undefined ? {} : { IfMatch: `"${options.ifMatch}"` }),
+    };
+    const conditional = Object.keys(conditions).length > 0;
+    const parameters = { Bucket: this.#bucket, Key, ...(options.contentType ? { ContentType: options.contentType } : {}), ...conditions };
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    const whole = !(bytes instanceof Readable) && bytes.length <= partSize;
+    try {
+      if (conditional && !whole) {
+        // Saves sending a large body for nothing. The condition still holds at the end.
+        const present = await this.head(key);
+        if (options.ifNoneMatch ? present : present?.etag !== options.ifMatch) { discard(bytes); return false; }
+      }
+      const { sdk, client } = await this.#client();
+      for (let attempt = 1; ; attempt++) {
+        try {
+          if (whole) {
+            await client.send(new sdk.PutObjectCommand({ ...parameters, Body: bytes }));
+          } else {
+            const { Upload } = await import('@aws-sdk/lib-storage');
+            await new Upload({ client, params: { ...parameters, Body: bytes }, partSize, queueSize: 4 }).done();
+          }
+          return true;
+        } catch (error) {
+          const status = statusOf(error);
+          if (conditional && (status === 412 || (options.ifMatch !== undefined && status === 404 && nameOf(error) !== 'NoSuchBucket'))) return false;
+          // Two conditional writes at once: S3 refuses one and asks to look again.
+          if (status !== 409 || !conditional || bytes instanceof Readable || attempt === 8) throw error;
+          await sleep(50 * 2 ** attempt * Math.random());
+        }
+      }
+    } catch (error) {
+      discard(bytes);
+      throw this.#error(error, key);
+    }
+  }
+
+  async head(key: string): Promise<ObjectInfo | undefined> {
+    const Key = this.#key(key);
+    try {
+      const { sdk, client } = await this.#client();
+      const answer = await client.send(new sdk.HeadObjectCommand({ Bucket: this.#bucket, Key }));
+      return { key, size: answer.ContentLength ?? 0, etag: unquote(answer.ETag) };
+    } catch (error) {
+      // An answer to HEAD has no body: an absent bucket is not told from an absent object.
+      if (statusOf(error) === 404) return undefined;
+      throw this.#error(error, key);
+    }
+  }
+
+  async *list(prefix: string, options: { startAfter?: string } = {}): AsyncIterable<ObjectInfo> {
+    checkPrefix(this.root, prefix);
+    const { sdk, client } = await this.#client();
+    let token: string | undefined;
+    do {
+      let page;
+      try {
+        page = await client.send(new sdk.ListObjectsV2Command({
+          Bucket: this.#bucket, Prefix: this.#prefix + prefix, EncodingType: 'url',
+          ...(token === undefined
+            ? options.startAfter === undefined ? {} : { StartAfter: this.#prefix + options.startAfter }
+            : { ContinuationToken: token }),
+        }));
+      } catch (error) { throw this.#error(error, prefix); }
+      for (const object of page.Contents ?? []) {
+        // XML cannot carry every character, so keys come percent-encoded.
+        const key = decodeURIComponent((object.Key ?? '').replaceAll('+', ' ')).slice(this.#prefix.length);
+        // Consoles make empty objects `folder/` to show a folder.
+        if (key === '' || key.endsWith('/')) continue;
+        yield { key, size: object.Size ?? 0, etag: unquote(object.ETag) };
+      }
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
+  }
+
+  async delete(key: string): Promise<void> {
+    const Key = this.#key(key);
+    try {
+      const { sdk, client } = await this.#client();
+      await client.send(new sdk.DeleteObjectCommand({ Bucket: this.#bucket, Key }));
+    } catch (error) { throw this.#error(error, key); }
+  }
+
+  #error(error: unknown, key: string): unknown {
+    if (error instanceof GenViewError) return error;
+    const url = this.url(key);
+    const name = nameOf(error);
+    const status = statusOf(error);
+    if (name === 'NoSuchBucket') return new GenViewError('BucketNotFound', `bucket ${this.#bucket} of ${url} does not exist; create it, or mend the URL`, { cause: error });
+    if (name === 'NoSuchKey' || status === 404) return new GenViewError('ObjectNotFound', `${url} does not exist`, { cause: error });
+    if (name === 'CredentialsProviderError') return new GenViewError('StoreUnreachable', `no AWS credentials to open ${url}; configure them (environment, profile or role)`, { cause: error });
+    if (status === 403 || status === 401) return new GenViewError('AccessDenied', `access to ${url} was denied (${name}); check credentials and the bucket's policy`, { cause: error });
+    if (status === 301) return new GenViewError('StoreUnreachable', `bucket ${this.#bucket} of ${url} is in another region; set AWS_REGION to it`, { cause: error });
+    if (name === 'PreconditionFailed') return new GenViewError('ObjectChanged', `${url} was replaced while it was read; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
+    if (isConnectionError(error)) return new GenViewError('StoreUnreachable', `${url} cannot be reached (${(error as NodeJS.ErrnoException).code ?? name}); check network and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
+    if (status !== undefined) return new GenViewError('StoreFailure', `${url}: the server answered ${status} ${name}`, { cause: error, exitCode: status >= 500 || status === 409 ? ExitCode.TemporaryFailure : ExitCode.UserError });
+    return error;
+  }
+}
+
+let shared: Promise<{ sdk: Sdk; client: S3Client }> | undefined;
+let sharedFor = '';
+
+/** One client, so one pool of connections, for all stores of a process. */
+function openClient(): Promise<{ sdk: Sdk; client: S3Client }> {
+  const endpoint = process.env['AWS_ENDPOINT_URL_S3'] ?? process.env['AWS_ENDPOINT_URL'] ?? '';
+  if (shared && sharedFor === endpoint) return shared;
+  sharedFor = endpoint;
+  return shared = (async () => {
+    process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+    const sdk = await import('@aws-sdk/client-s3');
+    const client = new sdk.S3Client({
+      maxAttempts: 5,
+      ...(endpoint === '' ? {} : { endpoint, forcePathStyle: true }),
+      // A server of one's own has no regions.
+      ...(endpoint !== '' && !process.env['AWS_REGION'] && !process.env['AWS_DEFAULT_REGION'] ? { region: 'us-east-1' }
+        : process.env['AWS_DEFAULT_REGION'] && !process.env['AWS_REGION'] ? { region: process.env['AWS_DEFAULT_REGION'] } : {}),
+    });
+    try { await client.config.region(); } catch (cause) {
+      shared = undefined;
+      throw new GenViewError('StoreUnreachable', 'no AWS region is known; set AWS_REGION to the region of the bucket', { cause });
+    }
+    return { sdk, client };
+  })();
+}
+
+function discard(body: Uint8Array | Readable): void {
+  if (body instanceof Readable && !body.destroyed) { body.on('error', () => {}); body.destroy(); }
+}
+
+function unquote(etag: string | undefined): string {
+  return (etag ?? '').replace(/^"|"$/g, '');
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
+}
+
+function nameOf(error: unknown): string {
+  return (error as Error).name;
+}
+
+function isConnectionError(error: unknown): boolean {
+  const { code, name } = error as NodeJS.ErrnoException;
+  return name === 'TimeoutError' || name === 'NetworkingError'
+    || ['ECONNRESET', 'ECONNREFUSED', 'ENOTFOUND', 'EPIPE', 'ETIMEDOUT', 'EAI_AGAIN', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNABORTED'].includes(code ?? '');
+}

@@ -1,0 +1,128 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { once, openStore } from '../../src/storage/index.ts';
+import { codeOf, describeObjectStore, keysOf, text } from '../storage/objectStoreContract.ts';
+
+const version = '5.2.5';
+const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
+
+/** A virtual environment with the moto server, made once and kept. Why not, when it cannot be had. */
+function install(): string | undefined {
+  const python = path.join(environment, 'bin', 'python');
+  if (existsSync(path.join(environment, 'complete'))) return undefined;
+  try {
+    execFileSync('python3', ['-m', 'venv', environment], { stdio: 'pipe' });
+    execFileSync(python, ['-m', 'pip', 'install', '--quiet', `moto[s3,server]==${version}`], { stdio: 'pipe', timeout: 600_000 });
+    writeFileSync(path.join(environment, 'complete'), '');
+    return undefined;
+  } catch (error) {
+    return `Python with moto ${version} from PyPI cannot be had here: ${String((error as Error).message).split('\n')[0]}`;
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+const missing = install();
+if (missing) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing)('S3', () => {
+  let server: ChildProcess | undefined;
+  let count = 0;
+  const bucket = 'genview-test';
+
+  beforeAll(async () => {
+    const port = await freePort();
+    server = spawn(path.join(environment, 'bin', 'moto_server'), ['-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
+    process.env['AWS_ENDPOINT_URL_S3'] = `http://127.0.0.1:${port}`;
+    process.env['AWS_ACCESS_KEY_ID'] = 'test';
+    process.env['AWS_SECRET_ACCESS_KEY'] = 'test';
+    for (let i = 0; ; i++) {
+      try { await fetch(`http://127.0.0.1:${port}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 300) throw error; await sleep(100); }
+    }
+  });
+  afterAll(() => { server?.kill(); });
+
+  describeObjectStore('a bucket prefix', async () => openStore(`s3://${bucket}/prefix with space/${count++}/`));
+
+  it('pages through long listings', async () => {
+    const store = openStore(`s3://${bucket}/pages`);
+    const keys = Array.from({ length: 1100 }, (_, i) => `k${String(i).padStart(5, '0')}`);
+    for (let i = 0; i < keys.length; i += 50) await Promise.all(keys.slice(i, i + 50).map((key) => store.put(key, key)));
+    expect(await keysOf(store)).toEqual(keys);
+    expect(await keysOf(store, '', 'k01090')).toEqual(keys.slice(1091));
+  });
+
+  it('lists neighbours of the prefix not', async () => {
+    await openStore(`s3://${bucket}/neighbour`).put('in', 'x');
+    await openStore(`s3://${bucket}/neighbour-2`).put('out', 'x');
+    expect(await keysOf(openStore(`s3://${bucket}/neighbour`))).toEqual(['in']);
+  });
+
+  it('does work once', async () => {
+    const store = openStore(`s3://${bucket}/once`);
+    let runs = 0;
+    const work = async (): Promise<void> => { runs++; await sleep(300); };
+    const outcomes = await Promise.all([once(store, 'x.done', work), once(store, 'x.done', work), once(store, 'x.done', work)]);
+    expect(outcomes.toSorted()).toEqual(['already', 'already', 'done']);
+    expect(runs).toBe(1);
+    expect(await keysOf(store)).toEqual(['x.done']);
+  });
+
+  it('says what is wrong', async () => {
+    const absent = openStore('s3://genview-absent-bucket/x');
+    expect(await codeOf(absent.get('a'))).toBe('BucketNotFound');
+    expect(await codeOf(absent.put('a', 'x'))).toBe('BucketNotFound');
+    expect(await codeOf(keysOf(absent))).toBe('BucketNotFound');
+    expect(await codeOf(openStore(`s3://${bucket}/x`).put('k'.repeat(1025), 'x'))).toBe('KeyInvalid');
+    const endpoint = process.env['AWS_ENDPOINT_URL_S3'];
+    process.env['AWS_ENDPOINT_URL_S3'] = `http://127.0.0.1:${await freePort()}`;
+    try {
+      const failure = openStore(`s3://${bucket}/x`).get('a');
+      expect(await codeOf(failure)).toBe('StoreUnreachable');
+      await expect(failure).rejects.toThrow(/cannot be reached \(ECONNREFUSED\)/);
+    } finally { process.env['AWS_ENDPOINT_URL_S3'] = endpoint; }
+  });
+
+  it('goes on where a broken download stopped', async () => {
+    const size = 3 * 2 ** 20;
+    const expected = Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 7 + (i >> 10)) & 255));
+    await openStore(`s3://${bucket}/broken`).put('large', expected);
+    // A proxy that cuts the first two answers after a megabyte.
+    const upstream = new URL(process.env['AWS_ENDPOINT_URL_S3']!);
+    let cuts = 0;
+    const proxy = net.createServer((client) => {
+      const server = net.connect(Number(upstream.port), upstream.hostname);
+      let sent = 0;
+      client.on('error', () => {}).on('close', () => server.destroy()).pipe(server);
+      server.on('error', () => {}).on('close', () => client.destroy()).on('data', (chunk: Buffer) => {
+        sent += chunk.length;
+        if (sent > 2 ** 20 && cuts < 2) { cuts++; client.destroy(); server.destroy(); } else client.write(chunk);
+      });
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => proxy.once('listening', resolve));
+    const endpoint = process.env['AWS_ENDPOINT_URL_S3'];
+    process.env['AWS_ENDPOINT_URL_S3'] = `http://127.0.0.1:${(proxy.address() as net.AddressInfo).port}`;
+    try {
+      const store = openStore(`s3://${bucket}/broken`);
+      const chunks: Buffer[] = [];
+      for await (const chunk of await store.getStream('large') as AsyncIterable<Buffer>) chunks.push(chunk);
+      expect(Buffer.concat(chunks).equals(expected)).toBe(true);
+      expect(cuts).toBe(2);
+      expect(text(await store.get('large', { start: 0, end: 0 })).length).toBe(1);
+    } finally {
+      process.env['AWS_ENDPOINT_URL_S3'] = endpoint;
+      proxy.close();
+    }
+  });
+});

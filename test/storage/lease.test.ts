@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once as event } from 'node:events';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, describe, expect, it } from 'vitest';
+import { once, openStore } from '../../src/storage/index.ts';
+import { codeOf, keysOf, text } from './objectStoreContract.ts';
+
+const base = mkdtempSync(path.join(os.tmpdir(), 'genview-lease-'));
+afterAll(() => rmSync(base, { recursive: true, force: true }));
+let count = 0;
+const newFolder = (): string => path.join(base, String(count++));
+
+/** A process that does the work once, appends its name to a file, and prints the outcome. */
+function worker(folder: string, name: string, milliseconds: number): ChildProcess & { outcome: Promise<string> } {
+  const journal = path.join(base, 'journal-' + path.basename(folder));
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', `
+    import { appendFileSync } from 'node:fs';
+    import { once, openStore } from ${JSON.stringify(path.resolve('src/storage/index.ts'))};
+    process.stdout.write('ready ');
+    const outcome = await once(openStore(${JSON.stringify(folder)}), 'stage/x.done', async () => {
+      appendFileSync(${JSON.stringify(journal)}, '${name} starts\\n');
+      await new Promise((resolve) => setTimeout(resolve, ${milliseconds}));
+      appendFileSync(${JSON.stringify(journal)}, '${name} ends\\n');
+    });
+    process.stdout.write(outcome);`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const outcome = (async () => {
+    let output = '';
+    for await (const chunk of child.stdout as AsyncIterable<Buffer>) output += chunk.toString();
+    return output.replace('ready ', '');
+  })();
+  return Object.assign(child, { outcome });
+}
+
+const journalOf = (folder: string): string[] => {
+  const file = path.join(base, 'journal-' + path.basename(folder));
+  return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
+};
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(20);
+}
+
+describe('once', () => {
+  it('does the work, leaves a marker without clock or host, and then does nothing', async () => {
+    const store = openStore(newFolder());
+    let runs = 0;
+    expect(await once(store, 'a/.done', async () => { runs++; })).toBe('done');
+    expect(await once(store, 'a/.done', async () => { runs++; })).toBe('already');
+    expect(runs).toBe(1);
+    expect(await keysOf(store)).toEqual(['a/.done']);
+    expect(text(await store.get('a/.done'))).toBe('{"done":true}\n');
+  });
+
+  it('works once when two processes start at once', async () => {
+    const folder = newFolder();
+    const [first, second] = [worker(folder, 'first', 400), worker(folder, 'second', 400)];
+    expect([await first.outcome, await second.outcome].toSorted()).toEqual(['already', 'done']);
+    expect(journalOf(folder)).toHaveLength(2);
+  });
+
+  it('continues at once after the holder was killed', async () => {
+    const folder = newFolder();
+    const first = worker(folder, 'first', 60_000);
+    await until(() => journalOf(folder).length === 1);
+    const second = worker(folder, 'second', 10);
+    await sleep(500);
+    expect(journalOf(folder)).toEqual(['first starts']);
+    first.kill('SIGKILL');
+    await event(first, 'exit');
+    const killed = performance.now();
+    expect(await second.outcome).toBe('done');
+    expect(performance.now() - killed).toBeLessThan(5000);
+    expect(journalOf(folder)).toEqual(['first starts', 'second starts', 'second ends']);
+    expect(await keysOf(openStore(folder))).toEqual(['stage/x.done']);
+  });
+
+  it('takes over a lease of another machine only when it is no longer renewed', async () => {
+    const folder = newFolder();
+    const store = openStore(folder);
+    const other = { machine: 'another', pid: 1, started: '', token: 't', renewals: 0 };
+    await store.put('x.done.lease', JSON.stringify(other));
+    let renewals = 0;
+    const renewal = setInterval(() => void store.put('x.done.lease', JSON.stringify({ ...other, renewals: ++renewals })), 100);
+    const start = performance.now();
+    const pending = once(store, 'x.done', async () => {}, { staleAfter: 500, pollEvery: 50 });
+    await sleep(1200);
+    clearInterval(renewal);
+    expect(await pending).toBe('done');
+    expect(performance.now() - start).toBeGreaterThan(1600);
+  });
+
+  it('keeps its lease renewed while it works', async () => {
+    const store = openStore(newFolder());
+    const seen = new Set<string>();
+    await once(store, 'x.done', async () => {
+      for (let i = 0; i < 20; i++) { seen.add((await store.head('x.done.lease'))!.etag); await sleep(30); }
+    }, { renewEvery: 50 });
+    expect(seen.size).toBeGreaterThan(3);
+  });
+
+  it('stops the work when the lease is lost', async () => {
+    const store = openStore(newFolder());
+    const pending = once(store, 'x.done', async (signal) => {
+      await store.put('x.done.lease', JSON.stringify({ machine: 'another', pid: 1, started: '', token: 'stolen', renewals: 0 }));
+      await sleep(10_000, undefined, { signal });
+    }, { renewEvery: 50 });
+    expect(await codeOf(pending)).toBe('LeaseLost');
+    expect(await store.head('x.done')).toBeUndefined();
+    expect(await store.head('x.done.lease')).toBeDefined();
+  });
+
+  it('releases the lease when the work fails, and lets the next one try', async () => {
+    const store = openStore(newFolder());
+    await expect(once(store, 'x.done', async () => { throw new Error('no luck'); })).rejects.toThrow('no luck');
+    expect(await keysOf(store)).toEqual([]);
+    expect(await once(store, 'x.done', async () => {})).toBe('done');
+  });
+
+  it('ends a wait when it is aborted', async () => {
+    const store = openStore(newFolder());
+    await store.put('x.done.lease', JSON.stringify({ machine: 'another', pid: 1, started: '', token: 't', renewals: 0 }));
+    const stop = new AbortController();
+    const pending = once(store, 'x.done', async () => {}, { signal: stop.signal });
+    setTimeout(() => stop.abort(new Error('stopped')), 50);
+    await expect(pending).rejects.toThrow('stopped');
+  });
+
+  it('is not fooled by a process that has the number of a dead one', async () => {
+    const folder = newFolder();
+    const first = worker(folder, 'first', 60_000);
+    await until(() => journalOf(folder).length === 1);
+    const store = openStore(folder);
+    const lease = JSON.parse(text(await store.get('stage/x.done.lease'))) as { pid: number; started: string };
+    first.kill('SIGKILL');
+    await event(first, 'exit');
+    if (lease.started === '') return; // This system does not tell when a process started.
+    writeFileSync(path.join(folder, 'stage/x.done.lease'), JSON.stringify({ ...lease, pid: process.pid }));
+    appendFileSync(path.join(base, 'journal-' + path.basename(folder)), 'lease now names a live process\n');
+    expect(await once(store, 'stage/x.done', async () => {})).toBe('done');
+  });
+});
