@@ -26,6 +26,7 @@ export function completeRecipe(file: RecipeFile): Recipe {
       encoder: { model: foreground.encoder?.model ?? 'builtin:demo-encoder', imageSize: foreground.encoder?.imageSize ?? 32 },
       sampleImages: foreground.sampleImages ?? 10_000,
       quantile: foreground.quantile ?? 0.6,
+      normalizeTokens: foreground.normalizeTokens ?? false,
       batch: foreground.batch ?? 32,
     },
     generation: {

@@ -23,6 +23,7 @@ const foreground = z.strictObject({
   encoder: z.strictObject({ model: location.optional(), imageSize: z.int().min(8).max(1024).optional() }).optional(),
   sampleImages: count.optional(),
   quantile: z.number().gt(0).lt(1).optional(),
+  normalizeTokens: z.boolean().optional(),
   batch: count.optional(),
 });
 

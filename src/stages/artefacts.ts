@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { GenViewError } from '../errors.ts';
 import type { PretrainingRecipe } from '../recipe/recipe.ts';
+import { openStore, readJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import type { ResolvedRun, RunPlan } from './contract.ts';
 
@@ -104,7 +105,6 @@ export interface ResolvedRunHandle {
  * resolved elsewhere and copied there.
  */
 export async function openResolved(runUrl: string): Promise<ResolvedRunHandle> {
-  const { openStore, readJson } = await import('../storage/index.ts');
   const { store: root, runId } = splitRunUrl(runUrl);
   const store = openStore(root);
   const runPrefix = `runs/${runId}/`;
@@ -117,7 +117,6 @@ export async function openResolved(runUrl: string): Promise<ResolvedRunHandle> {
 
 /** As `openResolved`, with the addresses of the run's artefacts. Throws `RunNotPlanned` before ShardDataset has ended. */
 export async function openRun(runUrl: string): Promise<ResolvedRunHandle & { readonly plan: RunPlan }> {
-  const { readJson } = await import('../storage/index.ts');
   const handle = await openResolved(runUrl);
   const key = `${handle.runPrefix}plan.json`;
   if (!await handle.store.head(key)) {

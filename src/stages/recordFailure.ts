@@ -1,0 +1,29 @@
+import { openStore, writeJson } from '../storage/index.ts';
+import { splitRunUrl } from './artefacts.ts';
+import type { RecordFailureInput, StageContext } from './contract.ts';
+
+/** `runs/<runId>/failure.json` */
+export interface FailureRecord {
+  /** Name of the error: a code of ours, or `States.TaskFailed` and its kin. */
+  readonly error: string;
+  /** The failing stage's own message, or the service's description of the failed job. */
+  readonly cause: string;
+  readonly time: string;
+}
+
+/**
+ * Leaves the reason of a failure beside the run's recipe; nothing that the run made is deleted. A failure before the
+ * run has a name (a faulty recipe) is only logged: there is no place for it in the store.
+ * @returns URL of the record
+ */
+export async function recordFailure(input: RecordFailureInput, context: Pick<StageContext, 'log'>): Promise<{ readonly record: string | null }> {
+  const { run, error, cause } = input;
+  context.log.error(`${error}: ${cause}`);
+  if (run === undefined) return { record: null };
+  const { store: root, runId } = splitRunUrl(run);
+  const store = openStore(root);
+  const key = `runs/${runId}/failure.json`;
+  const record: FailureRecord = { error, cause, time: new Date().toISOString() };
+  await writeJson(store, key, record);
+  return { record: store.url(key) };
+}

@@ -1,0 +1,128 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { GenViewError } from '../errors.ts';
+import { resolveLocation, toUrl } from '../recipe/location.ts';
+import { parseRecipe } from '../recipe/parse.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import { openStore, splitUrl, writeJson } from '../storage/index.ts';
+import type { ObjectStore } from '../storage/objectStore.ts';
+import { contentHash } from './artefacts.ts';
+import type { ResolvedRun, ResolveRecipeInput, ResolveRecipeOutput, StageContext } from './contract.ts';
+
+/** Weights of the embedded models: what they depend on. The generator conditions on the encoder's embedding. */
+const demoWeights = (name: string): string => fileURLToPath(new URL(`../../models/demo/${name}.safetensors`, import.meta.url));
+const builtinModels: Readonly<Record<string, readonly string[]>> = {
+  'builtin:demo-encoder': [demoWeights('encoder')],
+  'builtin:demo-unclip': [demoWeights('encoder'), demoWeights('unclip')],
+};
+
+/**
+ * Reads and validates the recipe, fills in its defaults, finds its dataset and models, and writes
+ * `runs/<runId>/recipe.json`. The run's name is the recipe's, and a hash of everything in it: the same recipe on the same
+ * store is the same run, and continues.
+ *
+ * Throws `RecipeNotFound`, `RecipeInvalid`, `LocationInvalid`, `DatasetMissing`, `ModelNotFound`.
+ */
+export async function resolveRecipe(input: ResolveRecipeInput, context: StageContext): Promise<ResolveRecipeOutput> {
+  const store = openStore(input.store);
+  const recipeUrl = toUrl(input.recipe);
+  const located = locate(await readRecipe(recipeUrl), recipeUrl);
+  const models = {
+    encoder: await hashModel(located.foreground.encoder.model, 'foreground.encoder.model'),
+    generator: await hashModel(located.generation.generator, 'generation.generator'),
+  };
+  const runId = `${located.name}-${contentHash({ recipe: located, models }).slice(0, 8)}`;
+  const recipe = { ...located, dataset: { ...located.dataset, url: await findDataset(located.dataset.url, store, context) } };
+
+  const prefix = `runs/${runId}/`;
+  const run: ResolvedRun = { runId, store: store.root, recipe, models };
+  await writeJson(store, `${prefix}recipe.json`, run);
+  // An earlier attempt's; this one will write its own if it comes to that.
+  await store.delete(`${prefix}failure.json`);
+  return {
+    run: store.url(prefix), runId,
+    variants: recipe.variants.map(({ name, pretraining }) => ({ name, nodes: pretraining.nodes })),
+  };
+}
+
+/** Reads the recipe at a `file:` or `s3:` URL, without looking for what it names. */
+export async function readRecipe(recipeUrl: string): Promise<Recipe> {
+  const source = recipeUrl.startsWith('file:') ? fileURLToPath(recipeUrl) : recipeUrl;
+  const { store, key } = splitUrl(recipeUrl);
+  let bytes: Uint8Array;
+  try { bytes = await store.get(key); } catch (cause) {
+    if (cause instanceof GenViewError && cause.code === 'ObjectNotFound') {
+      throw new GenViewError('RecipeNotFound', `there is no recipe at ${source}; \`genview init\` writes one to start from`, { cause });
+    }
+    throw cause;
+  }
+  let text: string;
+  try { text = new TextDecoder('utf-8', { fatal: true }).decode(bytes); } catch (cause) {
+    throw new GenViewError('RecipeInvalid', `${source}: is not a text file in UTF-8`, { cause });
+  }
+  return parseRecipe(text, source);
+}
+
+/** Paths in the recipe become URLs. */
+export function locate(recipe: Recipe, recipeUrl: string): Recipe {
+  const { dataset, foreground, generation } = recipe;
+  const model = resolveLocation(foreground.encoder.model, recipeUrl, 'foreground.encoder.model');
+  return {
+    ...recipe,
+    dataset: { ...dataset, url: resolveLocation(dataset.url, recipeUrl, 'dataset.url', true) },
+    foreground: { ...foreground, encoder: { ...foreground.encoder, model } },
+    generation: { ...generation, generator: resolveLocation(generation.generator, recipeUrl, 'generation.generator', true) },
+  };
+}
+
+/** URL of the images; the embedded dataset is rendered into the store when it is not there. Throws `DatasetMissing`. */
+export async function findDataset(url: string, store: ObjectStore, context: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
+  if (url === 'builtin:demo') return renderDemo(store, context);
+  if (url.startsWith('builtin:')) throw new GenViewError('DatasetMissing', `dataset.url: there is no dataset ${url}; the embedded one is builtin:demo`);
+  for await (const _first of openStore(url).list('')) return url;
+  throw new GenViewError('DatasetMissing', `dataset.url: there are no files at ${url}; paths in a recipe are relative to the recipe's own folder`);
+}
+
+/** The embedded dataset lies beside the run's other data, so that it is rendered once for a store. */
+async function renderDemo(store: ObjectStore, { log, signal }: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
+  const url = store.url('demo-dataset/');
+  const { renderDemoDataset } = await import('../demo/dataset.ts');
+  await renderDemoDataset({ store: openStore(url), signal }, log);
+  return url;
+}
+
+/** SHA-256 of what a model consists of: one file, or every file of a folder with its name. */
+async function hashModel(model: string, field: string): Promise<string> {
+  const hash = createHash('sha256');
+  const weights = builtinModels[model];
+  if (weights) {
+    for (const file of weights) {
+      try { await update(hash, createReadStream(file)); } catch (cause) {
+        throw new GenViewError('ModelNotFound', `${field}: the weights of ${model} are missing (${file}); \`genview models train-demo\` trains them`, { cause });
+      }
+    }
+    return hash.digest('hex');
+  }
+  if (model.startsWith('builtin:')) {
+    throw new GenViewError('ModelNotFound', `${field}: there is no model ${model}; the embedded ones are ${Object.keys(builtinModels).join(' and ')}`);
+  }
+  const { store, key } = model.endsWith('/') ? { store: openStore(model), key: '' } : splitUrl(model);
+  if (key !== '') {
+    if (!await store.head(key)) throw new GenViewError('ModelNotFound', `${field}: there is no file ${model}; paths in a recipe are relative to the recipe's own folder`);
+    await update(hash, await store.getStream(key));
+    return hash.digest('hex');
+  }
+  let files = 0;
+  for await (const { key: file, size } of store.list('')) {
+    hash.update(JSON.stringify([file, size]));
+    await update(hash, await store.getStream(file));
+    files += 1;
+  }
+  if (files === 0) throw new GenViewError('ModelNotFound', `${field}: there are no files at ${model}; paths in a recipe are relative to the recipe's own folder`);
+  return hash.digest('hex');
+}
+
+async function update(hash: Hash, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of chunks) hash.update(chunk);
+}
