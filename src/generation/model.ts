@@ -19,9 +19,11 @@ export interface UnclipModel {
   readonly betas: 'scaled_linear' | 'squaredcos_cap_v2';
   /** Side of the square views in pixels. */
   readonly imageSize: number;
+  /** Side of the square images that `embed` takes, in pixels. @default imageSize */
+  readonly embedSize?: number;
   /** Rows of every call below. */
   readonly batch: number;
-  /** Embeddings [batch, d] of `batch` images of any size; the model resizes and crops them as its encoder needs. */
+  /** Embeddings [batch, d] of `batch` square originals. */
   embed(images: readonly Image[]): Promise<HostTensor<'float32'>>;
   /**
    * v-prediction [n, channels, height, width], flat.

@@ -7,7 +7,7 @@ import type { UnclipModel } from './model.ts';
 import { createSampler } from './sampler.ts';
 
 export interface ViewRequest {
-  /** The original. */
+  /** The original, square, of the model's `embedSize`. */
   readonly image: Image;
   /** Timestep of the embedding's noise, 0..999. */
   readonly noiseLevel: number;
