@@ -112,14 +112,37 @@ function taps(g: Graph, x: Value, s: Geometry): Value[] {
 
 const padded = (g: Graph, x: Value, s: Geometry): Value => g.pad(x, [0, 0, ...s.before], [0, 0, ...s.after]);
 
-/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, N P] with the input it met [I, N P]. */
+/**
+ * The output gradient [O, K] and, for each tap of the filter, the input [I, K] that it met, over common positions K.
+ * With stride 1 the positions are those of the padded input, the gradient being zero where no output is: a tap is then
+ * one long piece of every channel, which costs up to twice the products but hardly any copying of short rows.
+ */
+function metPositions(g: Graph, x: Value, dy: Value, s: Geometry): { gradient: Value; met: Value[] } {
+  const [inputs] = x.shape as Shape4, [outputs] = dy.shape as Shape4;
+  const source = padded(g, x, s);
+  if (s.stride[0] !== 1 || s.stride[1] !== 1) {
+    const positions = s.batch * s.output[0] * s.output[1];
+    return { gradient: g.reshape(dy, [outputs, positions]), met: taps(g, source, s).map((tap) => g.reshape(tap, [inputs, positions])) };
+  }
+  const [, , rows, columns] = source.shape as Shape4;
+  const last = (s.kernel[0] - 1) * s.dilation[0] * columns + (s.kernel[1] - 1) * s.dilation[1];
+  const all = s.batch * rows * columns, positions = all - last;
+  const cut = (value: Value, channels: number, offset: number): Value =>
+    g.slice(g.reshape(value, [channels, all]), [0, offset], [channels, positions]);
+  const spread = g.pad(dy, [0, 0, 0, 0], [0, 0, rows - s.output[0], columns - s.output[1]]);
+  return {
+    gradient: cut(spread, outputs, 0),
+    met: Array.from({ length: s.kernel[0] * s.kernel[1] }, (_, k) =>
+      cut(source, inputs, Math.floor(k / s.kernel[1]) * s.dilation[0] * columns + (k % s.kernel[1]) * s.dilation[1])),
+  };
+}
+
+/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input it met [I, K]. */
 const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
   const [h, w, inputs, outputs] = attributes.filterShape;
-  const positions = s.batch * s.output[0] * s.output[1];
-  const gradient = g.reshape(g.transpose(asImage(g, dy), [1, 0, 2, 3]), [outputs, positions]);
-  const source = padded(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), s);
-  const products = taps(g, source, s).map((tap) => g.node('Gemm', [gradient, g.reshape(tap, [inputs, positions])], { transB: 1 }, [outputs, inputs]));
+  const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
+  const products = met.map((tap) => g.node('Gemm', [gradient, tap], { transB: 1 }, [outputs, inputs]));
   if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
   const stacked = g.node('Concat', products, { axis: 0 }, [products.length * outputs, inputs]);
   const filter = g.transpose(g.reshape(stacked, [products.length, outputs, inputs]), [1, 2, 0]);
