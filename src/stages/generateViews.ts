@@ -22,8 +22,9 @@ export function usesViews(recipe: Recipe): boolean {
  * GenerateViews: the tar shard of one manifest: the original file of every usable image and, for training images, its generated views. A view is
  * seeded by (seed, 'view', path, number), so that the bytes do not depend on sharding or batch. Nothing of a shard is visible before all
  * of it is written. Throws `DatasetChanged` when an image that was analysed can no longer be read.
+ * @param open opens the generator. @default openUnclip
  */
-export async function generateViews(input: ShardInput, context: StageContext): Promise<void> {
+export async function generateViews(input: ShardInput, context: StageContext, open: typeof openUnclip = openUnclip): Promise<void> {
   const { store, run, plan } = await openRun(input.run);
   const name = shardName(input.shard, plan);
   const { recipe } = run;
@@ -35,7 +36,7 @@ export async function generateViews(input: ShardInput, context: StageContext): P
     const trains = planned.filter(({ split }) => split === 'train').length;
     const progress = context.log.progress(`generating views of shard ${input.shard}`, planned.length, 'images');
     const model = usesViews(recipe) && trains > 0
-      ? await openUnclip(recipe.generation.generator, { threads: context.threads, batch: recipe.generation.batch })
+      ? await open(recipe.generation.generator, { threads: context.threads, batch: recipe.generation.batch })
       : undefined;
     try {
       const samples = makeSamples(openStore(summary.url), planned, recipe, model, progress, signal);
