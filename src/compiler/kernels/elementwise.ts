@@ -34,8 +34,9 @@ const subtract: Simplify = (_g, a, b) => (uniform(b) === 0 ? whole(a, b) : undef
 const multiply: Simplify = (_g, a, b) => (uniform(b) === 1 ? whole(a, b) : uniform(a) === 1 ? whole(b, a) : undefined);
 const divide: Simplify = (_g, a, b) => (uniform(b) === 1 ? whole(a, b) : undefined);
 
+/** Rounded down; int32 whatever the operands are, as in tf.js. */
 const floorDivide = (g: Graph, a: Value, b: Value): Value => {
-  if (a.type === 'float32') return g.elementwise('Floor', [g.elementwise('Div', [a, b])]);
+  if (a.type === 'float32') return g.cast(g.elementwise('Floor', [g.elementwise('Div', [a, b])]), 'int32');
   // Integer division truncates: one less where there is a remainder and the signs differ. Mod has the sign of b.
   const remainder = g.elementwise('Mod', [a, b]);
   return g.elementwise('Div', [g.elementwise('Sub', [a, remainder]), b]);
@@ -68,7 +69,7 @@ const expm1 = (g: Graph, x: Value): Value => {
 };
 
 /** 1 where x > 0, else alpha. With alpha 0 it is sign(relu(x)), which shares the activation of the forward pass. */
-const step: Kernel<'x', tf.StepAttrs> = (g, { x }, { alpha = 0 }) => map(g, x, (v) => {
+const step: Kernel<'x', tf.StepAttrs> = (g, { x }, { alpha }) => map(g, x, (v) => {
   if (alpha === 0 && v.type === 'float32') return g.elementwise('Sign', [g.elementwise('Relu', [v])]);
   const one = g.scalar(1, v.type);
   return g.elementwise('Where', [g.elementwise('Greater', [v, g.scalar(0, v.type)], 'bool'), one, g.scalar(alpha, v.type)], v.type);

@@ -35,8 +35,8 @@ const einsum: Kernel<string, tf.EinsumAttrs> = (g, inputs, { equation }) => {
   const [left, right] = equation.replaceAll(' ', '').split('->');
   if (right === undefined) throw new RangeError(`equation "${equation}" has no "->"`);
   const sizes = new Map<string, number>();
-  left!.split(',').forEach((term, i) => [...term].forEach((letter, axis) => sizes.set(letter, operands[i]!.shape[axis]!)));
-  return plain(g.node('Einsum', operands, { equation: `${left}->${right}` }, [...right].map((letter) => sizes.get(letter)!)));
+  left!.split(',').forEach((term, i) => Array.from(term).forEach((letter, axis) => sizes.set(letter, operands[i]!.shape[axis]!)));
+  return plain(g.node('Einsum', operands, { equation: `${left}->${right}` }, Array.from(right, (letter) => sizes.get(letter)!)));
 };
 
 export const matmul = { BatchMatMul: batchMatMul, Einsum: einsum };

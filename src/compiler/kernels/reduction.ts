@@ -18,11 +18,12 @@ function reduce(g: Graph, x: Recorded, axis: number | number[] | undefined, keep
   return keepDims ? kept : dropAxes(g, kept, axes);
 }
 
+/** `as`: the type to reduce in, and back; a mean of whole numbers stays a float. */
 const reduction = (op: string, as?: ElementType): Kernel<'x', { axis: number | number[]; keepDims: boolean }> => (g, { x }, { axis, keepDims }) =>
   reduce(g, x, axis, keepDims, (value, axes) => {
     const type = value.type;
     const computed = g.reduce(op, as === undefined ? value : g.cast(value, as), axes);
-    return as === undefined ? computed : g.cast(computed, type);
+    return as === undefined || op === 'ReduceMean' ? computed : g.cast(computed, type);
   });
 
 const extremePlace = (op: 'ArgMax' | 'ArgMin'): Kernel<'x', tf.ArgMaxAttrs> => (g, { x }, { axis }) =>
@@ -46,7 +47,7 @@ const softmax = (op: 'Softmax' | 'LogSoftmax', axisName: 'dim' | 'axis'): Kernel
 
 export const reductions = {
   Sum: reduction('ReduceSum'),
-  Mean: reduction('ReduceMean'),
+  Mean: reduction('ReduceMean', 'float32'),
   Prod: reduction('ReduceProd'),
   Max: ((g, { x }, { reductionIndices, keepDims }) =>
     reduction('ReduceMax')(g, { x }, { axis: reductionIndices, keepDims })) satisfies Kernel<'x', tf.MaxAttrs>,

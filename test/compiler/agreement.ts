@@ -1,0 +1,121 @@
+import * as tf from '@tensorflow/tfjs';
+import { expect } from 'vitest';
+import { withBackend } from '../../src/compiler/record.ts';
+import { Random } from '../../src/random.ts';
+import { compile } from '../../src/runtime/compile.ts';
+import type { TensorSpec } from '../../src/runtime/program.ts';
+import { sizeOf, type HostTensor, type NamedTensors } from '../../src/tensor.ts';
+
+tf.enableProdMode();
+
+const random = new Random('compiler tests');
+
+/** Standard normal values, times `scale`, plus `mean`. */
+export function normal(shape: readonly number[], scale = 1, mean = 0): HostTensor<'float32'> {
+  return { shape, dtype: 'float32', data: random.normals(sizeOf(shape)).map((v) => v * scale + mean) };
+}
+
+/** Uniform values. */
+export function uniform(shape: readonly number[], low: number, high: number): HostTensor<'float32'> {
+  return { shape, dtype: 'float32', data: Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(low, high)) };
+}
+
+/** Distinct values at least 0.1 apart, in random order: no ties for maxima, no kinks for gradients. */
+export function distinct(shape: readonly number[]): HostTensor<'float32'> {
+  const n = sizeOf(shape);
+  return { shape, dtype: 'float32', data: Float32Array.from(random.shuffle(Array.from({ length: n }, (_, i) => (i - n / 2) * 0.1 + 0.05))) };
+}
+
+/** Whole numbers from low (included) to high (not included). */
+export function integers(shape: readonly number[], low: number, high: number): HostTensor<'int32'> {
+  return { shape, dtype: 'int32', data: Int32Array.from({ length: sizeOf(shape) }, () => low + random.integer(high - low)) };
+}
+
+export function booleans(shape: readonly number[]): HostTensor<'bool'> {
+  return { shape, dtype: 'bool', data: Uint8Array.from({ length: sizeOf(shape) }, () => random.integer(2)) };
+}
+
+type Operation = (...xs: tf.Tensor[]) => tf.Tensor | tf.Tensor[];
+
+interface Options {
+  /** Compare gradients with respect to the float inputs too. @default true when all outputs are floats */
+  readonly gradient?: boolean;
+  /** Relative to the largest magnitude of the reference, at least 1. @default 1e-5 */
+  readonly tolerance?: number;
+}
+
+const reversed = (rank: number): number[] => Array.from({ length: rank }, (_, i) => rank - 1 - i);
+
+/** The data of `x` stored with its axes in reverse order. */
+function reverseAxes(x: HostTensor): HostTensor {
+  return withBackend('cpu', () => tf.tidy(() => {
+    const t = tf.transpose(tf.tensor(x.data, [...x.shape], x.dtype), reversed(x.shape.length));
+    return { shape: t.shape, dtype: x.dtype, data: t.dataSync().slice() } as HostTensor;
+  }));
+}
+
+/** A step that returns the operation's outputs and the gradients of a fixed linear form of them. */
+function stepOf(fn: Operation, inputs: readonly HostTensor[], transposed: boolean, gradient: boolean) {
+  return (given: Record<string, tf.Tensor>): Record<string, tf.Tensor> => {
+    const stored = inputs.map((_, i) => given[`x${i}`]!);
+    const call = (...xs: tf.Tensor[]): tf.Tensor[] => [fn(...xs.map((x) => (transposed && x.rank > 1 ? tf.transpose(x, reversed(x.rank)) : x)))].flat();
+    const result: Record<string, tf.Tensor> = Object.fromEntries(call(...stored).map((y, i) => [`y${i}`, y]));
+    if (!gradient) return result;
+    const variable = stored.map((_, i) => i).filter((i) => inputs[i]!.dtype === 'float32');
+    const form = (...some: tf.Tensor[]): tf.Tensor => {
+      const xs = [...stored];
+      variable.forEach((place, k) => { xs[place] = some[k]!; });
+      const ys = call(...xs);
+      return tf.addN(ys.map((y) => {
+        const weights = tf.tensor(Float32Array.from({ length: y.size }, (_, i) => Math.cos(i * 1.7) + 0.3), y.shape);
+        return tf.sum(tf.mul(y, weights));
+      }));
+    };
+    tf.grads(form)(variable.map((i) => stored[i]!)).forEach((g, k) => { result[`gradient of x${variable[k]}`] = g; });
+    return result;
+  };
+}
+
+export function expectClose(actual: HostTensor, expected: HostTensor, tolerance: number, label: string): void {
+  expect({ shape: actual.shape, dtype: actual.dtype }, label).toEqual({ shape: expected.shape, dtype: expected.dtype });
+  let scale = 1;
+  for (const v of expected.data) if (Number.isFinite(v)) scale = Math.max(scale, Math.abs(v));
+  for (let i = 0; i < expected.data.length; i++) {
+    const a = actual.data[i]!, b = expected.data[i]!;
+    if (Object.is(a, b) || a === b || (Number.isNaN(a) && Number.isNaN(b))) continue;
+    if (!(Math.abs(a - b) <= tolerance * scale)) expect.fail(`${label}[${i}] of [${expected.shape.join(', ')}] is ${a}, expected ${b} (largest magnitude ${scale})`);
+  }
+}
+
+/** Runs the operation eagerly on tf.js's cpu backend. */
+export function reference(fn: (given: Record<string, tf.Tensor>) => Record<string, tf.Tensor>, inputs: NamedTensors): NamedTensors {
+  return withBackend('cpu', () => tf.tidy(() => {
+    const given = Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, tf.tensor(x.data, [...x.shape], x.dtype)]));
+    return Object.fromEntries(Object.entries(fn(given)).map(([name, y]) => [name, { shape: y.shape, dtype: y.dtype, data: y.dataSync().slice() } as HostTensor]));
+  }));
+}
+
+/**
+ * Compiles the operation and compares outputs and gradients with tf.js's cpu backend; twice, the second time with every
+ * input stored in reverse axis order and transposed inside, so that kernels meet lazily transposed operands.
+ */
+export async function expectAgreement(fn: Operation, inputs: readonly HostTensor[], options: Options = {}): Promise<void> {
+  const probe = withBackend('cpu', () => tf.tidy(() => [fn(...inputs.map((x) => tf.tensor(x.data, [...x.shape], x.dtype)))].flat().map((y) => y.dtype)));
+  const gradient = options.gradient ?? (probe.every((type) => type === 'float32') && inputs.some((x) => x.dtype === 'float32'));
+  for (const transposed of [false, true]) {
+    if (transposed && inputs.every((x) => x.shape.length < 2)) continue;
+    const stored = inputs.map((x) => (transposed ? reverseAxes(x) : x));
+    const named = Object.fromEntries(stored.map((x, i) => [`x${i}`, x]));
+    const specs: Record<string, TensorSpec> = Object.fromEntries(stored.map((x, i) => [`x${i}`, { shape: x.shape, dtype: x.dtype }]));
+    const step = stepOf(fn, stored, transposed, gradient);
+    const expected = reference(step, named);
+    const program = await compile(step, specs, { threads: 1 });
+    try {
+      const actual = await program.run(named);
+      expect(Object.keys(actual)).toEqual(Object.keys(expected));
+      for (const [name, value] of Object.entries(expected)) expectClose(actual[name]!, value, options.tolerance ?? 1e-5, `${name}${transposed ? ' (stored transposed)' : ''}`);
+    } finally {
+      await program.dispose();
+    }
+  }
+}
