@@ -1,0 +1,162 @@
+import type { Catcher, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import { programOf, type JobDefinitionName, type LambdaName, type QueueName } from './stages.ts';
+
+/** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
+export interface WorkflowRefs {
+  /** `aws`, `aws-cn`, … */
+  readonly partition: string;
+  readonly functions: Readonly<Record<LambdaName, string>>;
+  readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
+  readonly queues: Readonly<Record<QueueName, string>>;
+}
+
+/** Input of an execution. */
+export interface WorkflowInput {
+  /** URL of the recipe file. */
+  readonly recipe: string;
+  /** Root URL of the store. */
+  readonly store: string;
+}
+
+/** Output of an execution. */
+export interface WorkflowOutput {
+  /** `<store>/runs/<runId>/` */
+  readonly run: string;
+  /** URL of report.html */
+  readonly report: string;
+}
+
+/** Refusals that pass: AWS asks for a repetition with jitter. */
+const lambdaRetry: readonly Retrier[] = [{
+  ErrorEquals: ['Lambda.ServiceException', 'Lambda.AWSLambdaException', 'Lambda.SdkClientException', 'Lambda.TooManyRequestsException'],
+  IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, JitterStrategy: 'FULL',
+}];
+/** Of the submission only: what goes wrong inside a job is Batch's retry strategy. */
+const batchRetry: readonly Retrier[] = [{
+  ErrorEquals: ['Batch.AWSBatchException', 'Batch.ServerException', 'Batch.TooManyRequestsException'],
+  IntervalSeconds: 5, MaxAttempts: 8, BackoffRate: 2, MaxDelaySeconds: 300, JitterStrategy: 'FULL',
+}];
+
+/**
+ * The workflow: recipe in, report out. Pure; JSONata only. Between states travel URLs, numbers and the short list of
+ * variants, never lists of images. Any failure is recorded by RecordFailure, and the execution then fails with the
+ * original error and cause.
+ */
+export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
+  const lambda = (name: LambdaName, payload: Template, flow: Flow): TaskState => ({
+    Type: 'Task',
+    Resource: `arn:${refs.partition}:states:::lambda:invoke`,
+    Arguments: { FunctionName: refs.functions[name], Payload: payload },
+    Retry: lambdaRetry,
+    ...flow,
+  });
+
+  const batch = (definition: JobDefinitionName, options: BatchOptions, flow: Flow): TaskState => {
+    const stage = programOf(definition);
+    const command = { Command: [stage, '--run', '{% $run %}', ...(options.variant === undefined ? [] : ['--variant', options.variant])] };
+    const name = options.variant === undefined ? `$runId & '-${stage}'` : `$runId & '-${stage}-' & $states.input.name`;
+    return {
+      Type: 'Task',
+      Resource: `arn:${refs.partition}:states:::batch:submitJob.sync`,
+      Arguments: {
+        JobName: `{% $substring(${name}, 0, 128) %}`,
+        JobDefinition: refs.jobDefinitions[definition],
+        JobQueue: refs.queues[definition === 'pretrain-nodes' ? 'training' : 'gpu'],
+        ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
+        ...(options.nodes === undefined
+          ? { ContainerOverrides: command }
+          : { NodeOverrides: { NumNodes: options.nodes, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: command }] } }),
+      },
+      Retry: batchRetry,
+      ...flow,
+    };
+  };
+
+  const failed = (more: Record<string, Template> = {}): readonly Catcher[] => [{ ErrorEquals: ['States.ALL'], Assign: { failure: '{% $states.errorOutput %}', ...more }, Output: {}, Next: 'RecordFailure' }];
+  const then = (next: string, more: Flow = {}): Flow => ({ Output: {}, Catch: failed(), Next: next, ...more });
+  const variant = '{% $states.input.name %}';
+  const probe = (program: 'linear-probe' | 'nearest-neighbours' | 'semi-supervised', name: string): StateGraph => ({
+    StartAt: name,
+    States: { [name]: batch(program, { variant }, { Output: {}, End: true }) },
+  });
+
+  return {
+    Comment: 'GenView: from a folder of images to an evaluated encoder.',
+    QueryLanguage: 'JSONata',
+    StartAt: 'ResolveRecipe',
+    States: {
+      ResolveRecipe: lambda('resolve-recipe', { recipe: '{% $states.input.recipe %}', store: '{% $states.input.store %}' }, then('ShardDataset', {
+        Assign: { run: '{% $states.result.Payload.run %}', runId: '{% $states.result.Payload.runId %}', variants: '{% $states.result.Payload.variants %}', continuation: null },
+        // There is no run yet to record the failure in.
+        Catch: failed({ run: null }),
+      })),
+      ShardDataset: lambda('shard-dataset', { run: '{% $run %}', continuation: '{% $continuation %}' }, then('DatasetComplete', {
+        Assign: { continuation: '{% $states.result.Payload.continuation %}', shards: '{% $states.result.Payload.shards %}' },
+      })),
+      DatasetComplete: {
+        Type: 'Choice',
+        Comment: 'A function has 15 minutes; a large dataset takes several calls.',
+        Choices: [{ Condition: '{% $continuation != null %}', Next: 'ShardDataset' }],
+        Default: 'FitForeground',
+      },
+      FitForeground: batch('fit-foreground', {}, then('AnalyzeForeground')),
+      AnalyzeForeground: batch('analyze-foreground', { arraySize: '{% $shards %}' }, then('PlanViews')),
+      PlanViews: lambda('plan-views', { run: '{% $run %}' }, then('GenerateViews')),
+      GenerateViews: batch('generate-views', { arraySize: '{% $shards %}' }, then('Train')),
+      Train: {
+        Type: 'Parallel',
+        Branches: [
+          {
+            StartAt: 'Variants',
+            States: {
+              Variants: {
+                Type: 'Map',
+                Items: '{% $variants %}',
+                ItemProcessor: {
+                  ProcessorConfig: { Mode: 'INLINE' },
+                  StartAt: 'OneNode',
+                  States: {
+                    OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: 'PretrainNodes' }], Default: 'Pretrain' },
+                    Pretrain: batch('pretrain', { variant }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
+                    PretrainNodes: batch('pretrain-nodes', { variant, nodes: '{% $states.input.nodes %}' }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
+                    Evaluate: {
+                      Type: 'Parallel',
+                      Branches: [probe('linear-probe', 'LinearProbe'), probe('nearest-neighbours', 'NearestNeighbours'), probe('semi-supervised', 'SemiSupervised')],
+                      Output: {},
+                      End: true,
+                    },
+                  },
+                },
+                Output: {},
+                End: true,
+              },
+            },
+          },
+          { StartAt: 'PairSimilarity', States: { PairSimilarity: batch('pair-similarity', {}, { Output: {}, End: true }) } },
+        ],
+        ...then('Report'),
+      },
+      Report: lambda('report', { run: '{% $run %}' }, {
+        Output: { run: '{% $run %}', report: '{% $states.result.Payload.report %}' },
+        Catch: failed(),
+        End: true,
+      }),
+      RecordFailure: lambda('record-failure', { run: '{% $run %}', error: '{% $failure.Error %}', cause: '{% $failure.Cause %}' }, {
+        Output: {},
+        Catch: [{ ErrorEquals: ['States.ALL'], Output: {}, Next: 'Failed' }],
+        Next: 'Failed',
+      }),
+      Failed: { Type: 'Fail', Error: '{% $failure.Error %}', Cause: '{% $failure.Cause %}' },
+    },
+  };
+}
+
+/** How a task ends: its fields beside Type, Resource, Arguments and Retry. */
+type Flow = Partial<Pick<TaskState, 'Output' | 'Assign' | 'Catch' | 'Next' | 'End'>>;
+
+interface BatchOptions {
+  /** Expression for the variant's name. */
+  readonly variant?: string;
+  readonly arraySize?: string;
+  readonly nodes?: string;
+}

@@ -1,0 +1,111 @@
+/**
+ * The stages of the workflow as machines see them: which kind of compute runs each, with how much of it, how long, and
+ * how often. The state machine, the local Batch and the CDK app all read this one table.
+ */
+
+export type LambdaName = 'resolve-recipe' | 'shard-dataset' | 'plan-views' | 'report' | 'record-failure';
+export type ProgramName = 'fit-foreground' | 'analyze-foreground' | 'generate-views' | 'pair-similarity' | 'pretrain' | 'linear-probe' | 'nearest-neighbours' | 'semi-supervised';
+export type ImageName = 'foreground' | 'generation' | 'pretraining' | 'evaluation';
+/** `gpu`: spot, then on demand. `training`: on demand, one instance type, close together: multi-node jobs need that. */
+export type QueueName = 'gpu' | 'training';
+/** Pretraining has two: Batch keeps single and multi-node jobs apart. */
+export type JobDefinitionName = ProgramName | 'pretrain-nodes';
+
+export interface LambdaStage {
+  readonly kind: 'lambda';
+  readonly memoryMiB: number;
+  readonly timeoutSeconds: number;
+  /** npm packages with native code that the function needs beside its bundle. */
+  readonly nativePackages: readonly string[];
+}
+
+export interface BatchStage {
+  readonly kind: 'batch';
+  /** Folder in `containers/`; its `main.ts` runs the stage by name. */
+  readonly image: ImageName;
+  /** `array`: one child job a shard. */
+  readonly shape: 'single' | 'array';
+  /** Whether the program takes `--variant`. */
+  readonly perVariant: boolean;
+  readonly vcpus: number;
+  readonly gpus: number;
+  readonly memoryMiB: number;
+  /** Of one attempt: a child of an array job, or all nodes together. */
+  readonly timeoutSeconds: number;
+  readonly retry: RetryStrategy;
+  /** What runs at the same time on one machine; decides the threads of a local process, see `localThreads`. */
+  readonly beside: 'nothing' | 'shards' | 'variants' | 'probes';
+}
+
+/** Batch's retry strategy. The first rule that matches decides, and without a match Batch retries: the last rule matches everything. */
+export interface RetryStrategy {
+  /** 1 to 10, the first included. */
+  readonly attempts: number;
+  readonly evaluateOnExit: readonly {
+    readonly action: 'RETRY' | 'EXIT';
+    /** Glob patterns, `*` at the end only. */
+    readonly onStatusReason?: string;
+    readonly onReason?: string;
+    readonly onExitCode?: string;
+  }[];
+}
+
+/** Repeats what the infrastructure interrupted and what asked for it with exit code 75; nothing else gets better by repeating. */
+const retry: RetryStrategy = {
+  attempts: 5,
+  evaluateOnExit: [
+    { action: 'RETRY', onStatusReason: 'Host EC2*' },
+    { action: 'RETRY', onReason: 'DockerTimeoutError*' },
+    { action: 'RETRY', onExitCode: '75' },
+    { action: 'EXIT', onReason: '*' },
+  ],
+};
+
+const hour = 3600;
+const gpu = { kind: 'batch', shape: 'single', perVariant: false, vcpus: 4, gpus: 1, memoryMiB: 15_000, retry } as const;
+
+export const lambdaStages: Readonly<Record<LambdaName, LambdaStage>> = {
+  'resolve-recipe': { kind: 'lambda', memoryMiB: 1024, timeoutSeconds: 900, nativePackages: [] },
+  'shard-dataset': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, nativePackages: [] },
+  'plan-views': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, nativePackages: [] },
+  'report': { kind: 'lambda', memoryMiB: 3008, timeoutSeconds: 900, nativePackages: ['sharp'] },
+  'record-failure': { kind: 'lambda', memoryMiB: 512, timeoutSeconds: 60, nativePackages: [] },
+};
+
+export const batchStages: Readonly<Record<ProgramName, BatchStage>> = {
+  'fit-foreground': { ...gpu, image: 'foreground', timeoutSeconds: 6 * hour, beside: 'nothing' },
+  'analyze-foreground': { ...gpu, image: 'foreground', shape: 'array', timeoutSeconds: 2 * hour, beside: 'shards' },
+  'generate-views': { ...gpu, image: 'generation', shape: 'array', timeoutSeconds: 12 * hour, beside: 'shards' },
+  'pair-similarity': { ...gpu, image: 'generation', timeoutSeconds: 6 * hour, beside: 'shards' },
+  'pretrain': { ...gpu, image: 'pretraining', perVariant: true, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
+  'linear-probe': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 24 * hour, beside: 'probes' },
+  'nearest-neighbours': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 6 * hour, beside: 'probes' },
+  'semi-supervised': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 24 * hour, beside: 'probes' },
+};
+
+export const lambdaNames = Object.keys(lambdaStages) as readonly LambdaName[];
+export const programNames = Object.keys(batchStages) as readonly ProgramName[];
+export const jobDefinitionNames: readonly JobDefinitionName[] = [...programNames, 'pretrain-nodes'];
+
+export function isProgramName(name: string): name is ProgramName {
+  return Object.hasOwn(batchStages, name);
+}
+
+export function programOf(definition: JobDefinitionName): ProgramName {
+  return definition === 'pretrain-nodes' ? 'pretrain' : definition;
+}
+
+/**
+ * Threads of one process of a stage on a machine with `cores` cores, at least 1. Depends on the recipe and the machine
+ * only, never on what happens to be running: a repeated run must compute with the same threads to write the same bytes.
+ *
+ * @param variants processes of each variant (its nodes)
+ */
+export function localThreads(program: ProgramName, cores: number, variants: readonly number[]): number {
+  const { beside } = batchStages[program];
+  const processes = beside === 'nothing' ? 1
+    : beside === 'shards' ? cores
+      : beside === 'variants' ? variants.reduce((sum, nodes) => sum + nodes, 0)
+        : variants.length * Object.values(batchStages).filter((stage) => stage.beside === 'probes').length;
+  return Math.max(1, Math.floor(cores / Math.max(1, processes)));
+}
