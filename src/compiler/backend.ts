@@ -163,7 +163,7 @@ export function onnxBackend(): OnnxBackend {
     tf.registerKernel({
       kernelName, backendName,
       kernelFunc: ({ inputs }) => {
-        const shapes = Object.values(inputs).flat().map((x) => describe(x as tf.TensorInfo)).join(', ');
+        const shapes = given(inputs).map(([, x]) => describe(x)).join(', ');
         throw unsupported(`${created.program}: the operation ${kernelName}(${shapes}) cannot be compiled; use ${instead[kernelName] ?? 'other tf.js operations (src/compiler/kernels lists those supported)'}`);
       },
     });
@@ -173,10 +173,14 @@ export function onnxBackend(): OnnxBackend {
 
 type KernelCall = Parameters<tf.KernelFunc>[0];
 
+/** Inputs by name, without the optional ones that are absent. */
+const given = (inputs: KernelCall['inputs']): [string, tf.TensorInfo][] =>
+  Object.entries(inputs as Record<string, unknown>).filter(([, info]) => info !== undefined && info !== null) as [string, tf.TensorInfo][];
+
 function record(owner: OnnxBackend, name: string, kernel: AnyKernel, { inputs, attrs }: KernelCall): tf.TensorInfo | tf.TensorInfo[] {
   const graph = owner.graph;
   if (!graph) throw new Error(`tf.js backend '${backendName}' records programs only: call compile(), do not select it with tf.setBackend()`);
-  const infos = Object.entries(inputs).filter(([, info]) => info !== undefined && info !== null) as unknown as [string, tf.TensorInfo][];
+  const infos = given(inputs);
   try {
     const recorded = Object.fromEntries(infos.map(([key, info]) => [key, owner.resolve(info)]));
     const result = kernel(graph, recorded as never, (attrs ?? {}) as never);

@@ -12,8 +12,6 @@ export interface Model {
   readonly bytes: Uint8Array;
   /** Names of the graph inputs that some output depends on. */
   readonly inputs: readonly string[];
-  /** Operator of every node, in order. */
-  readonly operators: readonly string[];
 }
 
 /** AttributeProto.AttributeType. */
@@ -87,5 +85,5 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>): Mo
       output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
     },
   };
-  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!), operators: nodes.map((node) => node.op) };
+  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!) };
 }

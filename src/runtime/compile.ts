@@ -59,9 +59,6 @@ class OnnxProgram implements Program {
 
   toOnnx(): Uint8Array { return this.#model.bytes.slice(); }
 
-  /** Operators of the compiled graph, before onnxruntime's own optimisation: for tests and profiles. */
-  operators(): readonly string[] { return this.#model.operators; }
-
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 

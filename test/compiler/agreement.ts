@@ -48,10 +48,7 @@ const reversed = (rank: number): number[] => Array.from({ length: rank }, (_, i)
 
 /** The data of `x` stored with its axes in reverse order. */
 function reverseAxes(x: HostTensor): HostTensor {
-  return withBackend('cpu', () => tf.tidy(() => {
-    const t = tf.transpose(tf.tensor(x.data, [...x.shape], x.dtype), reversed(x.shape.length));
-    return { shape: t.shape, dtype: x.dtype, data: t.dataSync().slice() } as HostTensor;
-  }));
+  return reference((given) => ({ x: tf.transpose(given['x']!, reversed(x.shape.length)) }), { x })['x']!;
 }
 
 /** A step that returns the operation's outputs and the gradients of a fixed linear form of them. */
@@ -89,10 +86,15 @@ export function expectClose(actual: HostTensor, expected: HostTensor, tolerance:
 
 /** Runs the operation eagerly on tf.js's cpu backend. */
 export function reference(fn: (given: Record<string, tf.Tensor>) => Record<string, tf.Tensor>, inputs: NamedTensors): NamedTensors {
-  return withBackend('cpu', () => tf.tidy(() => {
-    const given = Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, tf.tensor(x.data, [...x.shape], x.dtype)]));
-    return Object.fromEntries(Object.entries(fn(given)).map(([name, y]) => [name, { shape: y.shape, dtype: y.dtype, data: y.dataSync().slice() } as HostTensor]));
-  }));
+  return withBackend('cpu', () => {
+    tf.engine().startScope();
+    try {
+      const given = Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, tf.tensor(x.data, [...x.shape], x.dtype)]));
+      return Object.fromEntries(Object.entries(fn(given)).map(([name, y]) => [name, { shape: y.shape, dtype: y.dtype, data: y.dataSync().slice() } as HostTensor]));
+    } finally {
+      tf.engine().endScope();
+    }
+  });
 }
 
 /**
