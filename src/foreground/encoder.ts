@@ -44,8 +44,10 @@ export async function modelBytes(model: string): Promise<Uint8Array> {
  * Opens an encoder in onnxruntime and runs it once on black pixels, so that a network of the wrong kind is refused here. Throws `ModelNotFound`,
  * and `EncoderInvalid` for a file that is no ONNX network, or whose inputs and outputs are not those of EncoderRecipe.
  * @param options.threads of the engine
+ * @param options.batch images of every call of the network, fewer are filled up with black ones: an image's tokens then do not depend, to
+ *   the last bit, on how many images are encoded with it. A network's own static batch goes before. @default as many as are given
  */
-export async function openEncoder(recipe: EncoderRecipe, options: { readonly threads: number }): Promise<Encoder> {
+export async function openEncoder(recipe: EncoderRecipe, options: { readonly threads: number; readonly batch?: number }): Promise<Encoder> {
   const bytes = await modelBytes(recipe.model);
   const invalid = (what: string, cause?: unknown): GenViewError =>
     new GenViewError('EncoderInvalid', `foreground.encoder.model ${recipe.model}: ${what}`, { cause });
@@ -61,7 +63,8 @@ export async function openEncoder(recipe: EncoderRecipe, options: { readonly thr
 
   try {
     const { imageSize } = recipe;
-    const batch = checkInterface(session, imageSize, invalid);
+    const staticBatch = checkInterface(session, imageSize, invalid);
+    const batch = staticBatch ?? options.batch;
 
     const run = async (pixels: HostTensor<'float32'>): Promise<{ tokens: HostTensor<'float32'>; embedding: HostTensor<'float32'> }> => {
       const results = await session.run({ pixels: new ort.Tensor('float32', pixels.data, pixels.shape) }, ['tokens', 'embedding']);
@@ -69,7 +72,7 @@ export async function openEncoder(recipe: EncoderRecipe, options: { readonly thr
       return { tokens: tokens!, embedding: embedding! };
     };
 
-    const probeImages = batch ?? 1;
+    const probeImages = staticBatch ?? 1;
     const probe = await run(float32(new Float32Array(probeImages * 3 * imageSize ** 2), [probeImages, 3, imageSize, imageSize])).catch((error: unknown) => {
       throw invalid(`it does not run on [${probeImages}, 3, ${imageSize}, ${imageSize}] pixels (${firstLine(error)}); check foreground.encoder.imageSize`, error);
     });
@@ -116,7 +119,7 @@ function checkInterface(session: ort.InferenceSession, imageSize: number, invali
   return typeof batch === 'number' && batch > 0 ? batch : undefined;
 }
 
-/** For networks with a static batch: whole batches, the last one filled up with black images. */
+/** Whole batches, the last one filled up with black images. */
 async function encodeInBatches(
   pixels: HostTensor<'float32'>, batch: number, run: (pixels: HostTensor<'float32'>) => Promise<{ tokens: HostTensor<'float32'>; embedding: HostTensor<'float32'> }>,
 ): Promise<{ tokens: HostTensor<'float32'>; embedding: HostTensor<'float32'> }> {

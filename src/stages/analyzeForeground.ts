@@ -31,7 +31,7 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
     let maps = 0, quarantined = 0;
     const analyse = async (): Promise<void> => {
       if (pending.length === 0) return;
-      encoder ??= await openEncoder(encoderRecipe, { threads: context.threads });
+      encoder ??= await openEncoder(encoderRecipe, { threads: context.threads, batch });
       const { tokens } = await encoder.encode(toPixels(pending.map(({ image }) => image)));
       const projections = projectTokens(model.normalizeTokens ? normalizeTokens(tokens) : tokens, model.vector);
       const positions = projections.length / pending.length;

@@ -25,7 +25,7 @@ export async function fitForeground(input: RunInput, context: StageContext): Pro
     const sample: ListedImage[] = [];
     for await (const listed of readLines<ListedImage>(store, `${plan.dataset}sample.jsonl`)) sample.push(listed);
 
-    const encoder = await openEncoder(run.recipe.foreground.encoder, { threads: context.threads });
+    const encoder = await openEncoder(run.recipe.foreground.encoder, { threads: context.threads, batch: run.recipe.foreground.batch });
     try {
       const model = await fit(encoder, openStore(summary.url), sample, run.recipe.foreground, context, signal);
       await writeJson(store, `${plan.foreground}foreground.json`, model);

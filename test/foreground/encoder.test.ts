@@ -39,6 +39,17 @@ test('a static batch is filled up and split', async () => {
   await Promise.all([dynamic.dispose(), fixed.dispose()]);
 });
 
+test('with a fixed batch an image gives the same bits in any company', async () => {
+  const encoder = await openEncoder(model('encoder.onnx'), { threads: 1, batch: 4 });
+  const all = await encoder.encode(pixels(7)), size = 3 * 16 * 16;
+  for (let i = 0; i < 7; i++) {
+    const alone = await encoder.encode(float32(pixels(7).data.slice(i * size, (i + 1) * size), [1, 3, 16, 16]));
+    expect(alone.tokens.data).toEqual(all.tokens.data.slice(i * 96, (i + 1) * 96));
+    expect(alone.embedding.data).toEqual(all.embedding.data.slice(i * 5, (i + 1) * 5));
+  }
+  await encoder.dispose();
+});
+
 describe('an encoder of the wrong kind is refused in one line', () => {
   let folder: string;
   beforeAll(async () => { folder = await mkdtemp(path.join(os.tmpdir(), 'genview-encoder-')); });

@@ -39,7 +39,6 @@ describe('token statistics', () => {
   const channels = 7, positions = 6, images = 40;
   // A mean a hundred thousand times the deviation: naive sums of squares would keep no digit of the covariance.
   const data = Float32Array.from({ length: images * channels * positions }, (_, k) => 4096 + (Math.floor(k / positions) % channels) * 512 + Math.round(random.normal() * 64) / 1024);
-  const tokens = float32(data, [images, channels, 2, 3]);
 
   function covarianceInTwoPasses(): number[][] {
     const at = (token: number, c: number): number => data[Math.floor(token / positions) * channels * positions + c * positions + token % positions]!;

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { analyzeForeground } from '../../src/stages/analyzeForeground.ts';
 import type { AnalyzedImage, ForegroundModel, ListedImage } from '../../src/stages/contract.ts';
@@ -108,6 +109,15 @@ describe('from sampled tokens to planned views', () => {
     expect(same.map(([path]) => path)).toEqual(reference.map(([path]) => path));
   });
 
+  test('another sharding gives the same analysis to the last bit', async () => {
+    const other = await addRun(small.store, small.images, small.listed, smallRecipe({ quarantineLimit: 0.2 }), [7, 15]);
+    await fitForeground({ run: other.run }, context);
+    for (const shard of [0, 1]) await analyzeForeground({ run: other.run, shard }, context);
+    expect((await small.store.get(`${other.plan.foreground}foreground.json`))).toEqual(await small.store.get(`${small.plan.foreground}foreground.json`));
+    const all = async (prefix: string, names: string[]) => (await Promise.all(names.map((name) => lines<AnalyzedImage>(small.store, `${prefix}shard-${name}.jsonl`)))).flat().map((line) => ({ ...line, map: undefined }));
+    expect(await all(other.plan.analysis, ['00000', '00001'])).toEqual(await all(small.plan.analysis, ['00000', '00001']));
+  });
+
   test('too many quarantined images stop the run, also when the plan is there already', async () => {
     const strict = await addRun(small.store, small.images, small.listed, smallRecipe({ quarantineLimit: 0.1 }), [10, 12, 0]);
     await expect(planViews({ run: strict.run }, context)).rejects.toMatchObject({
@@ -145,7 +155,6 @@ test('a sample without a readable image is an error', async () => {
 test('a vanished file is quarantined', async () => {
   const small = await createRun(smallRecipe(), { 'train/a/1.png': await discImage(1, 0.5), 'train/a/2.png': await discImage(2, 0.9), 'val/a/3.png': await discImage(3, 0.9) }, [3, 0]);
   await fitForeground({ run: small.run }, context);
-  const { rm } = await import('node:fs/promises');
   await rm(`${small.images}/train/a/2.png`);
   await analyzeForeground({ run: small.run, shard: 0 }, context);
   expect((await lines<AnalyzedImage>(small.store, `${small.plan.analysis}shard-00000.jsonl`))[1]).toMatchObject({ status: 'quarantined', reason: expect.stringContaining('gone') as string });

@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { encodePng } from '../../src/dataset/image.ts';
 import { silentLog } from '../../src/log.ts';
 import { Random } from '../../src/random.ts';
+import { parseRecipe } from '../../src/recipe/parse.ts';
 import type { Recipe } from '../../src/recipe/recipe.ts';
-import { planArtefacts } from '../../src/stages/artefacts.ts';
+import { contentHash, planArtefacts } from '../../src/stages/artefacts.ts';
 import type { ListedImage, ResolvedRun, RunPlan, StageContext } from '../../src/stages/contract.ts';
 import { openStore } from '../../src/storage/index.ts';
 import type { ObjectStore } from '../../src/storage/index.ts';
@@ -23,23 +24,23 @@ export interface SmallRun {
   remove(): Promise<void>;
 }
 
-/** The parts of a recipe that the stages before pretraining read. */
+/** A recipe with the small encoder of test/fixtures, a baseline and a variant with views. */
 export function smallRecipe(changes: { foreground?: object; generation?: object; quarantineLimit?: number; batch?: number; probability?: number; similarityImages?: number; seed?: number } = {}): Recipe {
-  const { foreground = {}, generation = {}, quarantineLimit = 0.05, batch = 4, probability = 1, similarityImages = 50_000, seed = 0 } = changes;
-  return {
+  const { foreground, generation, quarantineLimit = 0.05, batch = 4, probability = 1, similarityImages = 50_000, seed = 0 } = changes;
+  const recipe = {
     name: 'small', seed,
-    dataset: { url: '', validationFraction: 0.1, shardSize: 8, quarantineLimit },
+    dataset: { url: 'images', quarantineLimit },
     foreground: {
       encoder: { model: fileURLToPath(new URL('../fixtures/foreground/encoder.onnx', import.meta.url)), imageSize: 16 },
-      sampleImages: 100, quantile: 0.6, normalizeTokens: false, batch: 3, ...foreground,
+      batch: 3, ...foreground,
     },
-    generation: { generator: 'builtin:demo-unclip', noise: { strategy: 'adaptive' }, steps: 3, guidance: 2, scheduler: 'pndm', viewsPerImage: 1, batch: 4, ...generation },
-    variants: [
-      { name: 'baseline', pretraining: { epochs: 1, batch, views: { probability: 0, order: 'random' }, qualityLoss: { enabled: false, gamma: 1 } } },
-      { name: 'genview', pretraining: { epochs: 1, batch, views: { probability, order: 'random' }, qualityLoss: { enabled: false, gamma: 1 } } },
-    ],
+    generation: { steps: 3, guidance: 2, batch: 4, ...generation },
+    pretraining: { batch, queue: 16 * batch, qualityLoss: { enabled: false } },
+    variants: [{ name: 'baseline', pretraining: { views: { probability: 0 } } }, { name: 'genview', pretraining: { views: { probability } } }],
     evaluation: { similarityImages },
-  } as unknown as Recipe;
+  };
+  // JSON is YAML.
+  return parseRecipe(JSON.stringify(recipe), 'small.yaml');
 }
 
 /** A bright disc of the given radius (share of the half side) on a dark, noisy ground. */
@@ -67,8 +68,9 @@ export async function createRun(recipe: Recipe, files: Readonly<Record<string, U
 }
 
 /** Another run of the same images in the same store. */
-export async function addRun(store: ObjectStore, images: string, listed: readonly ListedImage[], recipe: Recipe, shardSizes: readonly number[]): Promise<{ run: string; plan: RunPlan }> {
-  const resolved: ResolvedRun = { runId: `small-${JSON.stringify([recipe, shardSizes]).length}-${new Random(JSON.stringify([recipe, shardSizes])).integer(1e9)}`, store: store.root, recipe, models: { encoder: 'e', generator: 'g' } };
+export async function addRun(store: ObjectStore, images: string, listed: readonly ListedImage[], base: Recipe, shardSizes: readonly number[]): Promise<{ run: string; plan: RunPlan }> {
+  const recipe: Recipe = { ...base, dataset: { ...base.dataset, shardSize: shardSizes[0]! } };
+  const resolved: ResolvedRun = { runId: `small-${contentHash([recipe, shardSizes])}`, store: store.root, recipe, models: { encoder: 'e', generator: 'g' } };
   const plan = planArtefacts(resolved, 'listing', shardSizes.length);
   await store.put(`runs/${resolved.runId}/recipe.json`, JSON.stringify(resolved));
   await store.put(`runs/${resolved.runId}/plan.json`, JSON.stringify(plan));
