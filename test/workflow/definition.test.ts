@@ -1,0 +1,110 @@
+import validate from 'asl-validator';
+import { describe, expect, it } from 'vitest';
+import type { Json } from '../../src/workflow/asl/definition.ts';
+import { StatesError } from '../../src/workflow/asl/errors.ts';
+import { execute, type TaskHandler } from '../../src/workflow/asl/interpreter.ts';
+import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { localRefs } from '../../src/workflow/local.ts';
+import { localThreads } from '../../src/workflow/stages.ts';
+import { VirtualClock } from './virtualClock.ts';
+
+const input = { recipe: 's3://b/recipe.yaml', store: 's3://b/' };
+type Variants = { name: string; nodes: number }[];
+
+/** Functions and jobs that answer as the stages do, and a list of what was asked of them. */
+function world(variants: Variants, fail: Record<string, StatesError> = {}) {
+  const calls: string[] = [], jobs: Record<string, Json>[] = [], payloads: Record<string, Json> = {};
+  const answers: Record<string, (payload: Record<string, Json>) => Json> = {
+    'resolve-recipe': () => ({ run: 's3://b/runs/r/', runId: 'r', variants }),
+    'shard-dataset': ({ continuation }) => (continuation === 'b' ? { continuation: null, shards: 3 } : { continuation: continuation === null ? 'a' : 'b', shards: 0 }),
+    'plan-views': () => ({ train: 5, val: 1, quarantined: 0 }),
+    'report': () => ({ report: 's3://b/runs/r/report.html' }),
+    'record-failure': () => null,
+  };
+  const invoke: TaskHandler = async (argument) => {
+    const { FunctionName, Payload } = argument as { FunctionName: string; Payload: Record<string, Json> };
+    calls.push(FunctionName);
+    payloads[FunctionName] = Payload;
+    if (fail[FunctionName]) throw fail[FunctionName];
+    return { StatusCode: 200, Payload: answers[FunctionName]!(Payload) };
+  };
+  const submit: TaskHandler = async (argument) => {
+    const job = argument as Record<string, Json>;
+    calls.push(job['JobDefinition'] as string);
+    jobs.push(job);
+    if (fail[job['JobDefinition'] as string]) throw fail[job['JobDefinition'] as string]!;
+    return { JobId: 'j', Status: 'SUCCEEDED' };
+  };
+  const clock = new VirtualClock();
+  const run = (): Promise<Json> => execute(buildWorkflow(localRefs), input, { clock, random: () => 1, handlers: { 'states:::lambda:invoke': invoke, 'states:::batch:submitJob.sync': submit } });
+  return { run, calls, jobs, payloads, clock };
+}
+
+describe('the workflow', () => {
+  it('goes from the recipe to the report, listing the dataset until it is complete', async () => {
+    const { run, calls, payloads } = world([{ name: 'base', nodes: 1 }]);
+    expect(await run()).toEqual({ run: 's3://b/runs/r/', report: 's3://b/runs/r/report.html' });
+    expect(calls.slice(0, 8)).toEqual(['resolve-recipe', 'shard-dataset', 'shard-dataset', 'shard-dataset', 'fit-foreground', 'analyze-foreground', 'plan-views', 'generate-views']);
+    expect(calls.slice(8, -1).toSorted()).toEqual(['linear-probe', 'nearest-neighbours', 'pair-similarity', 'pretrain', 'semi-supervised']);
+    expect(calls.at(-1)).toBe('report');
+    expect(payloads).toMatchObject({ 'resolve-recipe': input, 'shard-dataset': { run: 's3://b/runs/r/', continuation: 'b' }, 'plan-views': { run: 's3://b/runs/r/' }, 'report': { run: 's3://b/runs/r/' } });
+  });
+
+  it('submits array jobs of as many children as there are shards, and multi-node jobs for variants of several nodes', async () => {
+    const { run, jobs } = world([{ name: 'base', nodes: 1 }, { name: 'gen', nodes: 2 }]);
+    await run();
+    const job = (name: string): object => jobs.find(({ JobName }) => JobName === name)!;
+    expect(job('r-analyze-foreground')).toEqual({ JobName: 'r-analyze-foreground', JobDefinition: 'analyze-foreground', JobQueue: 'gpu', ArrayProperties: { Size: 3 }, ContainerOverrides: { Command: ['analyze-foreground', '--run', 's3://b/runs/r/'] } });
+    expect(job('r-pretrain-base')).toEqual({ JobName: 'r-pretrain-base', JobDefinition: 'pretrain', JobQueue: 'gpu', ContainerOverrides: { Command: ['pretrain', '--run', 's3://b/runs/r/', '--variant', 'base'] } });
+    expect(job('r-pretrain-gen')).toEqual({ JobName: 'r-pretrain-gen', JobDefinition: 'pretrain-nodes', JobQueue: 'training', NodeOverrides: { NumNodes: 2, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: { Command: ['pretrain', '--run', 's3://b/runs/r/', '--variant', 'gen'] } }] } });
+    expect(jobs.map(({ JobName }) => JobName)).toHaveLength(1 + 1 + 1 + 2 * 4 + 1);
+    expect(jobs.every(({ JobName }) => /^[A-Za-z0-9_-]{1,128}$/.test(JobName as string))).toBe(true);
+  });
+
+  it('records any failure and then fails with the error and cause of the stage', async () => {
+    for (const stage of ['shard-dataset', 'fit-foreground', 'plan-views', 'pretrain', 'semi-supervised', 'pair-similarity', 'report']) {
+      const { run, calls, payloads } = world([{ name: 'base', nodes: 1 }], { [stage]: new StatesError('Broken', `{"in":"${stage}"}`) });
+      await expect(run()).rejects.toMatchObject({ error: 'Broken', cause: `{"in":"${stage}"}` });
+      expect(calls.at(-1)).toBe('record-failure');
+      expect(payloads['record-failure']).toEqual({ run: 's3://b/runs/r/', error: 'Broken', cause: `{"in":"${stage}"}` });
+    }
+  });
+
+  it('records a failure without a run, and survives a failure to record', async () => {
+    const first = world([], { 'resolve-recipe': new StatesError('RecipeInvalid', 'x') });
+    await expect(first.run()).rejects.toMatchObject({ error: 'RecipeInvalid' });
+    expect(first.payloads['record-failure']).toEqual({ run: null, error: 'RecipeInvalid', cause: 'x' });
+    const both = world([], { 'resolve-recipe': new StatesError('RecipeInvalid', 'x'), 'record-failure': new StatesError('Full', 'disk') });
+    await expect(both.run()).rejects.toMatchObject({ error: 'RecipeInvalid', cause: 'x' });
+  });
+
+  it('submits again with backoff when Batch is busy, but never repeats a job that failed', async () => {
+    const busy = world([], { 'fit-foreground': new StatesError('Batch.TooManyRequestsException', '') });
+    await expect(busy.run()).rejects.toMatchObject({ error: 'Batch.TooManyRequestsException' });
+    expect(busy.clock.sleeps).toEqual([5, 10, 20, 40, 80, 160, 300, 300].map((seconds) => seconds * 1000));
+    const failed = world([], { 'fit-foreground': new StatesError('States.TaskFailed', '') });
+    await expect(failed.run()).rejects.toMatchObject({ error: 'States.TaskFailed' });
+    expect(failed.clock.sleeps).toEqual([]);
+  });
+
+  it('is accepted by an independent validator', () => {
+    expect(validate(buildWorkflow(localRefs))).toMatchObject({ isValid: true, errors: [] });
+  });
+});
+
+describe('threads of local processes', () => {
+  it.each<[Parameters<typeof localThreads>, number]>([
+    [['fit-foreground', 2, [1, 1]], 2],
+    [['analyze-foreground', 8, [1]], 1],
+    [['pair-similarity', 8, [1]], 1],
+    [['pretrain', 2, [1]], 2],
+    [['pretrain', 2, [1, 1]], 1],
+    [['pretrain', 8, [1, 1]], 4],
+    [['pretrain', 8, [2, 1, 1]], 2],
+    [['pretrain', 2, [1, 1, 1]], 1],
+    [['linear-probe', 12, [1, 1]], 2],
+    [['semi-supervised', 2, [1]], 1],
+  ])('%j -> %d', ([program, cores, variants], threads) => {
+    expect(localThreads(program, cores, variants)).toBe(threads);
+  });
+});
