@@ -19,20 +19,25 @@ export function gaussianBlur(pixels: Float32Array, size: number, radius: number,
     sum += t === 0 ? kernel[t]! : 2 * kernel[t]!;
   }
   for (let t = 0; t <= reach; t++) kernel[t]! /= sum;
-  const lines = pixels.length / size, padded = new Float32Array(size + 2 * reach), rows = new Float32Array(pixels.length);
-  const smooth = (from: Float32Array, to: Float32Array, start: number, step: number): void => {
-    for (let i = 0, p = start; i < size; i++, p += step) padded[reach + i] = from[p]!;
-    for (let t = 1; t <= reach; t++) {
-      padded[reach - t] = padded[reach + reflected(t)]!;
-      padded[reach + size - 1 + t] = padded[reach + size - 1 - reflected(t)]!;
-    }
-    for (let i = 0, p = start; i < size; i++, p += step) {
-      let value = kernel[0]! * padded[reach + i]!;
-      for (let t = 1; t <= reach; t++) value += kernel[t]! * (padded[reach + i - t]! + padded[reach + i + t]!);
-      to[p] = value;
-    }
-  };
-  const reflected = (t: number): number => Math.min(t, size - 1);
-  for (let line = 0; line < lines; line++) smooth(pixels, rows, line * size, 1);
-  for (let channel = 0; channel < 3; channel++) for (let x = 0; x < size; x++) smooth(rows, pixels, channel * size * size + x, size);
+  const rows = new Float32Array(pixels.length), padded = new Float32Array(size + 2 * reach);
+  for (let start = 0; start < pixels.length; start += size) smooth(pixels, rows, start, 1, size, kernel, padded);
+  for (let channel = 0; channel < pixels.length; channel += size * size) {
+    for (let x = 0; x < size; x++) smooth(rows, pixels, channel + x, size, size, kernel, padded);
+  }
+}
+
+/** One line of `size` values, `step` apart; `padded` is working memory. */
+function smooth(from: Float32Array, to: Float32Array, start: number, step: number, size: number, kernel: Float32Array, padded: Float32Array): void {
+  const reach = kernel.length - 1, centre = kernel[0]!, last = reach + size - 1;
+  for (let i = reach, p = start; i <= last; i++, p += step) padded[i] = from[p]!;
+  for (let t = 1; t <= reach; t++) {
+    const inside = Math.min(t, size - 1);
+    padded[reach - t] = padded[reach + inside]!;
+    padded[last + t] = padded[last - inside]!;
+  }
+  for (let i = reach, p = start; i <= last; i++, p += step) {
+    let value = centre * padded[i]!;
+    for (let t = 1; t <= reach; t++) value += kernel[t]! * (padded[i - t]! + padded[i + t]!);
+    to[p] = value;
+  }
 }

@@ -1,0 +1,85 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { decodeSafetensors } from '../../src/nn/safetensors.ts';
+import type { PretrainingRecipe } from '../../src/recipe/recipe.ts';
+import type { StepMetrics } from '../../src/stages/contract.ts';
+import type { Job } from '../fixtures/pretraining/train.ts';
+
+let root: string;
+beforeAll(async () => { root = await mkdtemp(path.join(tmpdir(), 'genview-distributed-')); });
+afterAll(async () => { await rm(root, { recursive: true, force: true }); });
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Starts one process a job, as AWS Batch does; resolves to their exit statuses or signals. */
+async function processes(jobs: readonly Job[]): Promise<(number | string)[]> {
+  const port = await freePort();
+  return Promise.all(jobs.map((job, rank) => {
+    const env = jobs.length === 1 ? process.env : {
+      ...process.env, GENVIEW_RENDEZVOUS_PORT: String(port), AWS_BATCH_JOB_ID: 'test', AWS_BATCH_JOB_NODE_INDEX: String(rank), AWS_BATCH_JOB_NUM_NODES: String(jobs.length),
+      AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', ...(rank > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }),
+    };
+    const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('../fixtures/pretraining/train.ts', import.meta.url)), JSON.stringify(job)], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => { errors += chunk.toString(); });
+    return new Promise<number | string>((resolve) => child.on('exit', (code, signal) => {
+      if (code === 1) console.error(errors);
+      resolve(signal ?? code!);
+    }));
+  }));
+}
+
+const file = (name: string, key: string) => readFile(path.join(root, name, 'pretrain/x', key));
+const metricsOf = async (name: string) => (await file(name, 'metrics.jsonl')).toString().trim().split('\n').map((line) => JSON.parse(line) as StepMetrics);
+
+const recipes: [string, Partial<PretrainingRecipe>][] = [
+  ['mocov2', { method: 'mocov2' }],
+  ['mocov3', { method: 'mocov3', optimizer: { name: 'lars', learningRate: 1, momentum: 0.9, weightDecay: 1e-6, trust: 0.005, form: 'mmpretrain' }, ema: { base: 0.9, schedule: 'cosine' } }],
+];
+
+describe('pretraining on several processes', () => {
+  it.each(recipes)('%s: two processes equal one to 1e-5 without batch norm', async (name, overrides) => {
+    const recipe: Partial<PretrainingRecipe> = { ...overrides, backbone: { name: 'resnet-small', stem: 'cifar', width: 8, norm: 'none' }, epochs: 3 };
+    const job = (folder: string): Job => ({ folder: path.join(root, folder), recipe, samples: 24 });
+    expect(await processes([job(`${name}-1`)])).toEqual([0]);
+    expect(await processes([job(`${name}-2`), job(`${name}-2`)])).toEqual([0, 0]);
+    const one = await metricsOf(`${name}-1`), two = await metricsOf(`${name}-2`);
+    expect(two).toHaveLength(9);
+    for (const [i, line] of one.entries()) {
+      expect(Math.abs(two[i]!.loss / line.loss - 1), `loss of step ${i}`).toBeLessThan(1e-5);
+      expect(two[i]!.accuracy, `accuracy of step ${i}`).toBeCloseTo(line.accuracy, 6);
+    }
+    const expected = decodeSafetensors(await file(`${name}-1`, 'checkpoint.safetensors'), 'one').tensors;
+    const actual = decodeSafetensors(await file(`${name}-2`, 'checkpoint.safetensors'), 'two').tensors;
+    expect(Object.keys(actual)).toEqual(Object.keys(expected));
+    for (const [tensor, { data }] of Object.entries(expected)) {
+      let difference = 0, size = 0;
+      for (let i = 0; i < data.length; i++) { difference = Math.max(difference, Math.abs(actual[tensor]!.data[i]! - data[i]!)); size = Math.max(size, Math.abs(data[i]!)); }
+      expect(difference, tensor).toBeLessThanOrEqual(1e-5 * Math.max(1, size));
+    }
+  });
+
+  it('ends every process with 75 when one is lost, and continues from the checkpoint to the same bytes', async () => {
+    const job = (folder: string, killAt?: number): Job => ({ folder: path.join(root, folder), recipe: { method: 'mocov2', epochs: 3 }, samples: 24, ...(killAt !== undefined && { killAt }) });
+    expect(await processes([job('undisturbed'), job('undisturbed')])).toEqual([0, 0]);
+    const start = performance.now();
+    // Steps count from the last checkpoint (every 3 steps) in each process.
+    expect(await processes([job('disturbed'), job('disturbed', 5)])).toEqual([75, 'SIGKILL']);
+    expect(performance.now() - start).toBeLessThan(60_000);
+    expect(await processes([job('disturbed'), job('disturbed')])).toEqual([0, 0]);
+    for (const key of ['encoder.safetensors', 'encoder.json', 'metrics.jsonl', 'checkpoint.safetensors']) {
+      expect((await file('disturbed', key)).equals(await file('undisturbed', key)), key).toBe(true);
+    }
+  });
+});
