@@ -28,8 +28,6 @@ export interface DemoArtwork {
   /** In the order of `demoClassNames`. */
   readonly classes: readonly (readonly Artwork[])[];
   readonly distractors: readonly Artwork[];
-  /** Packages and versions the pictures come from; part of the identity of a rendered data set. */
-  readonly packages: Readonly<Record<string, string>>;
 }
 
 /** Longer side of the finest level in pixels, 4 times that of an image of the data set. */
@@ -55,11 +53,15 @@ async function load(): Promise<DemoArtwork> {
   const several = async (codes: readonly string[]): Promise<Artwork[]> => (await Promise.all(codes.map(both))).flat();
   const classes: Artwork[][] = [];
   for (const codes of Object.values(demoClasses)) classes.push(await several(codes));
-  const packages: Record<string, string> = {};
-  for (const { package: name, root } of roots) {
-    packages[name] = (JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }).version;
-  }
-  return { classes, distractors: await several(distractors), packages };
+  return { classes, distractors: await several(distractors) };
+}
+
+/** Packages and versions the pictures come from: part of the identity of a rendered data set. Throws `ArtworkMissing`. */
+export async function artworkPackages(): Promise<Record<string, string>> {
+  return Object.fromEntries(await Promise.all(styles.map(async ({ package: name }) => {
+    const { version } = JSON.parse(await readFile(join(packageRoot(name), 'package.json'), 'utf8')) as { version: string };
+    return [name, version] as const;
+  })));
 }
 
 function packageRoot(name: string): string {
