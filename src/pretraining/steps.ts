@@ -18,7 +18,7 @@ export interface Step {
  */
 export interface TrainingSteps {
   /** Every tensor of the state, first values. */
-  initialState(seed: number): NamedTensors;
+  initialState: (this: void, seed: number) => NamedTensors;
   /**
    * One process, everything at once. Inputs: `view1`, `view2` [n, 3, s, s] in [0, 1]; `weights` [n]; `learningRate`,
    * `ema` scalars. Outputs: scalars `loss` and `accuracy`.

@@ -51,8 +51,8 @@ describe('training step', () => {
       expect(later![`momentum.${name}`]!.data[i]).toBeCloseTo(0.9 * after![`momentum.${name}`]!.data[i]! + 0.1 * after![name]!.data[i]!, 6);
     }
     const row = 8;
-    expect([...after!['queue']!.data.slice(0, 4 * row)]).toEqual([...before!['queue']!.data.slice(4 * row)]);
-    expect([...later!['queue']!.data.slice(0, 4 * row)]).toEqual([...after!['queue']!.data.slice(4 * row)]);
+    expect(after!['queue']!.data.slice(0, 4 * row)).toEqual(before!['queue']!.data.slice(4 * row));
+    expect(later!['queue']!.data.slice(0, 4 * row)).toEqual(after!['queue']!.data.slice(4 * row));
     for (let key = 0; key < 8; key++) expect(Math.hypot(...later!['queue']!.data.slice(key * row, (key + 1) * row))).toBeCloseTo(1, 5);
   });
 
