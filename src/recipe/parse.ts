@@ -65,7 +65,7 @@ function explain(issue: z.core.$ZodIssue, root: unknown): Problem[] {
       if (value === undefined) return [{ path, message: 'is missing' }];
       return [{ path, message: `must be ${typeName(issue.expected)}, not ${describe(value)}` }];
     case 'invalid_value':
-      return [{ path, message: value === undefined ? 'is missing' : `must be ${oneOf(issue.values.map(String))}, not ${describe(value)}${closest(String(value), issue.values.map(String))}` }];
+      return [{ path, message: value === undefined ? 'is missing' : `must be ${oneOf(issue.values.map(String))}, not ${describe(value)}${closest(value, issue.values.map(String))}` }];
     case 'too_small':
       if (issue.origin === 'array') return [{ path, message: `needs at least ${issue.minimum} ${Number(issue.minimum) === 1 ? 'entry' : 'entries'}, not ${(value as unknown[]).length}` }];
       if (issue.origin === 'string') return [{ path, message: issue.message }];
@@ -94,7 +94,7 @@ function explainNoise(path: Path, value: unknown): Problem[] {
       }
     }
   }
-  return [{ path, message: `must be ${forms}, not ${describe(value)}${typeof value === 'string' ? closest(value, ['adaptive', 'random']) : ''}` }];
+  return [{ path, message: `must be ${forms}, not ${describe(value)}${closest(value, ['adaptive', 'random'])}` }];
 }
 
 function at(root: unknown, path: Path): unknown {
@@ -110,7 +110,7 @@ function describe(value: unknown): string {
   if (typeof value === 'string') return `the text "${value.length > 60 ? value.slice(0, 57) + '…' : value}"`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (value !== null && typeof value === 'object') return 'a group of fields';
-  return String(value);
+  return JSON.stringify(value);
 }
 
 const oneOf = (values: readonly string[]): string => values.length > 1 ? `${values.slice(0, -1).join(', ')} or ${values.at(-1)}` : String(values[0]);
@@ -134,7 +134,8 @@ function suggest(key: string, group: Path): string {
   return here.length > 0 ? `; ${formatPath(group)} takes ${oneOf(here)}` : '';
 }
 
-function closest(word: string, candidates: readonly string[], group: Path = []): string {
+function closest(word: unknown, candidates: readonly string[], group: Path = []): string {
+  if (typeof word !== 'string') return '';
   const ranked = candidates.map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }))
     .toSorted((a, b) => a.distance - b.distance);
   const best = ranked[0];

@@ -34,7 +34,6 @@ export function contentHash(value: unknown): string {
  */
 export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: number): RunPlan {
   const { recipe, models } = run;
-  const { encoder } = recipe.foreground;
   const address = (stage: keyof typeof formats, folder: string, inputs: Record<string, unknown>): string =>
     `${folder}/${contentHash({ stage, format: formats[stage], ...inputs })}/`;
 

@@ -1,6 +1,6 @@
 import { openStore, writeJson } from '../storage/index.ts';
 import { splitRunUrl } from './artefacts.ts';
-import type { RecordFailureInput, StageContext } from './contract.ts';
+import type { RecordFailureInput } from './contract.ts';
 
 /** `runs/<runId>/failure.json` */
 export interface FailureRecord {
@@ -13,13 +13,12 @@ export interface FailureRecord {
 
 /**
  * Leaves the reason of a failure beside the run's recipe; nothing that the run made is deleted. A failure before the
- * run has a name (a faulty recipe) is only logged: there is no place for it in the store.
+ * run has a name (a faulty recipe) has no place in the store: the execution's own error tells of it.
  * @returns URL of the record
  */
-export async function recordFailure(input: RecordFailureInput, context: Pick<StageContext, 'log'>): Promise<{ readonly record: string | null }> {
+export async function recordFailure(input: RecordFailureInput): Promise<{ readonly record: string | null }> {
   const { run, error, cause } = input;
-  context.log.error(`${error}: ${cause}`);
-  if (run === undefined) return { record: null };
+  if (!run) return { record: null };
   const { store: root, runId } = splitRunUrl(run);
   const store = openStore(root);
   const key = `runs/${runId}/failure.json`;

@@ -12,7 +12,7 @@ import type { ResolvedRun, ResolveRecipeInput, ResolveRecipeOutput, StageContext
 
 /** Weights of the embedded models: what they depend on. The generator conditions on the encoder's embedding. */
 const demoWeights = (name: string): string => fileURLToPath(new URL(`../../models/demo/${name}.safetensors`, import.meta.url));
-const builtinModels: Readonly<Record<string, readonly string[]>> = {
+export const builtinModels: Readonly<Record<string, readonly string[]>> = {
   'builtin:demo-encoder': [demoWeights('encoder')],
   'builtin:demo-unclip': [demoWeights('encoder'), demoWeights('unclip')],
 };
@@ -76,9 +76,20 @@ export function locate(recipe: Recipe, recipeUrl: string): Recipe {
   };
 }
 
+/** Throws `DatasetMissing` or `ModelNotFound` when something that the located recipe names is not there. Renders nothing. */
+export async function checkLocations(recipe: Recipe): Promise<void> {
+  const { dataset, foreground, generation } = recipe;
+  if (dataset.url !== 'builtin:demo') await findImages(dataset.url);
+  await hashModel(foreground.encoder.model, 'foreground.encoder.model');
+  await hashModel(generation.generator, 'generation.generator');
+}
+
 /** URL of the images; the embedded dataset is rendered into the store when it is not there. Throws `DatasetMissing`. */
-export async function findDataset(url: string, store: ObjectStore, context: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
-  if (url === 'builtin:demo') return renderDemo(store, context);
+async function findDataset(url: string, store: ObjectStore, context: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
+  return url === 'builtin:demo' ? renderDemo(store, context) : findImages(url);
+}
+
+async function findImages(url: string): Promise<string> {
   if (url.startsWith('builtin:')) throw new GenViewError('DatasetMissing', `dataset.url: there is no dataset ${url}; the embedded one is builtin:demo`);
   for await (const _first of openStore(url).list('')) return url;
   throw new GenViewError('DatasetMissing', `dataset.url: there are no files at ${url}; paths in a recipe are relative to the recipe's own folder`);

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { ExitCode, GenViewError } from '../errors.ts';
+import { datasetCommand } from './dataset.ts';
+import { demoCommand } from './demo.ts';
+import { doctorCommand } from './doctor.ts';
+import { initCommand } from './init.ts';
+import { Interrupted } from './interruption.ts';
+import { logsCommand } from './logs.ts';
+import { modelsCommand } from './models.ts';
+import { prose } from './options.ts';
+import { reportCommand } from './report.ts';
+import { runCommand } from './run.ts';
+import { stageCommand } from './stage.ts';
+import { statusCommand } from './status.ts';
+import { validateCommand } from './validate.ts';
+
+/** A command's file describes it and imports what it does only when it is called: `--help` answers at once. */
+export function createProgram(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const program = new Command('genview')
+    .description(prose(`GenView: from a folder of images to an evaluated self-supervised encoder,
+with generated views beside the ordinary ones.`))
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand(false)
+    .addHelpText('after', `
+Start here:
+  genview demo                       the whole method on the embedded dataset, in minutes
+  genview init                       write a recipe.yaml to fill in
+  genview run recipe.yaml            run it; the same command continues an interrupted run
+
+Exit codes: 0 done, 1 defect or unexpected failure, 2 bad input, 75 interrupted or a
+process was lost (run the same command again), 130 stopped by Ctrl-C.`);
+  for (const command of [
+    demoCommand(), initCommand(), validateCommand(), runCommand(), statusCommand(), logsCommand(), reportCommand(),
+    datasetCommand(), modelsCommand(), stageCommand(), doctorCommand(),
+  ]) program.addCommand(command);
+  for (const command of allCommands(program)) {
+    command.exitOverride().helpOption('-h, --help', 'explain the command').showHelpAfterError(`(${pathOf(command)} --help explains it)`);
+  }
+  return program;
+}
+
+function pathOf(command: Command): string {
+  return command.parent ? `${pathOf(command.parent)} ${command.name()}` : command.name();
+}
+
+function allCommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allCommands)];
+}
+
+/** Runs the command line and sets the process's exit status; never throws. */
+export async function main(argv: readonly string[]): Promise<void> {
+  // `genview … | head` closes our standard output: nobody listens any more.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? ExitCode.Ok : ExitCode.Failure));
+  try {
+    await createProgram().parseAsync(argv);
+  } catch (error) {
+    process.exitCode = explain(error);
+  }
+  // Native engines keep threads, and stores keep sockets, that would delay the end.
+  await new Promise((resolve) => process.stdout.write('', resolve));
+  process.exit();
+}
+
+/** Says what went wrong on standard error. @returns the exit status */
+export function explain(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Commander has printed its own message, or the help or version that was asked for.
+    return error.exitCode === 0 ? ExitCode.Ok : ExitCode.UserError;
+  }
+  if (error instanceof Interrupted) {
+    process.stderr.write(`${error.message}\n`);
+    return error.exitCode;
+  }
+  if (error instanceof GenViewError) {
+    process.stderr.write(`genview: ${error.message}\n`);
+    if (process.env['GENVIEW_DEBUG'] && error.stack) process.stderr.write(`${error.stack}\n`);
+    return error.exitCode;
+  }
+  process.stderr.write(`genview: unexpected failure\n${error instanceof Error ? withCauses(error) : String(error)}\n`);
+  return ExitCode.Failure;
+}
+
+function withCauses(error: Error): string {
+  const stack = error.stack ?? String(error);
+  return error.cause instanceof Error ? `${stack}\ncaused by ${withCauses(error.cause)}` : stack;
+}

@@ -1,0 +1,56 @@
+import { pipeline } from 'node:stream/promises';
+import { GenViewError } from '../errors.ts';
+import type { ObjectStore } from '../storage/objectStore.ts';
+import { readLines } from '../storage/index.ts';
+import type { HistoryEvent } from '../workflow/asl/history.ts';
+
+/** Events of the run's last execution: those that say something, a line each; all as they are with `json`. */
+export async function printHistory(store: ObjectStore, runPrefix: string, json: boolean): Promise<void> {
+  const key = `${runPrefix}history.jsonl`;
+  if (!await store.head(key)) throw new GenViewError('HistoryNotFound', `${store.url(key)} is missing: the run has no history yet`);
+  for await (const event of readLines<HistoryEvent>(store, key)) {
+    if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
+    else {
+      const line = describe(event);
+      if (line !== undefined) process.stdout.write(`${event.timestamp}  ${line}\n`);
+    }
+  }
+}
+
+/** Undefined for events that only repeat what their neighbours say. */
+function describe(event: HistoryEvent): string | undefined {
+  const details = Object.entries(event).find(([key]) => key.endsWith('EventDetails'))?.[1] as Record<string, unknown> | undefined;
+  const text = (field: string): string => typeof details?.[field] === 'string' ? details[field] : '';
+  const cause = text('cause') === '' ? '' : `: ${reason(text('cause'))}`;
+  if (event.type.endsWith('StateEntered')) return `${text('name')} started`;
+  if (event.type.endsWith('StateExited')) return `${text('name')} ended`;
+  if (event.type.startsWith('Execution')) return `execution ${event.type.slice('Execution'.length).toLowerCase()}${text('error') && ` with ${text('error')}`}${cause}`;
+  if (event.type.endsWith('Failed') || event.type.endsWith('TimedOut') || event.type.endsWith('Aborted')) return `${event.type} ${text('error')}${cause}`;
+  return undefined;
+}
+
+/** A job's or a function's description of its failure says more than needs a line. */
+function reason(cause: string): string {
+  try {
+    const { StatusReason, errorMessage } = JSON.parse(cause) as { StatusReason?: string; errorMessage?: string };
+    return StatusReason ?? errorMessage ?? cause;
+  } catch { return cause; }
+}
+
+/** Logs whose name begins with the stage's, each under its name. */
+export async function printStageLogs(store: ObjectStore, runPrefix: string, stage: string): Promise<void> {
+  const folder = `${runPrefix}logs/`;
+  const available: string[] = [];
+  let printed = 0;
+  for await (const { key } of store.list(folder)) {
+    const name = key.slice(folder.length).replace(/\.log$/, '');
+    available.push(name);
+    if (name !== stage && !name.startsWith(`${stage}-`)) continue;
+    process.stdout.write(`==> ${name}\n`);
+    await pipeline(await store.getStream(key), process.stdout, { end: false });
+    printed += 1;
+  }
+  if (printed === 0) {
+    throw new GenViewError('LogNotFound', available.length === 0 ? `there are no logs in ${store.url(folder)}` : `there is no log of ${stage}; there are ${available.join(', ')}`);
+  }
+}
