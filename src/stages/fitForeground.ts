@@ -1,33 +1,32 @@
 import { centreCrop, decodeImage, toPixels, type Image } from '../dataset/image.ts';
 import { GenViewError } from '../errors.ts';
 import { openEncoder, type Encoder } from '../foreground/encoder.ts';
-import { principalComponent, TokenStatistics } from '../foreground/pca.ts';
+import { fitForegroundModel } from '../foreground/fit.ts';
 import { batches, readImages } from '../foreground/readImages.ts';
-import { decideSign } from '../foreground/sign.ts';
-import { quantileThreshold } from '../foreground/threshold.ts';
-import { normalizeTokens, projectTokens } from '../foreground/tokens.ts';
 import { once, openStore, readJson, readLines, writeJson } from '../storage/index.ts';
+import type { ObjectStore } from '../storage/index.ts';
 import type { HostTensor } from '../tensor.ts';
 import { openRun } from './artefacts.ts';
 import type { DatasetSummary, ForegroundModel, ListedImage, RunInput, StageContext } from './contract.ts';
 
-/** Tokens kept from the first pass for the second; what does not fit is encoded again. */
-const keptBytes = 512 * 1024 * 1024;
-
 /**
  * FitForeground: tokens of the sampled training images -> principal vector, sign, threshold (spec §2.2, §2.3), as `foreground.json`. Sampled
  * images that cannot be read are skipped and counted. Throws `NoUsableImages` when none is left.
+ * @param keptBytes of tokens kept from the first pass for the second; what does not fit is encoded again. @default 512 MiB
  */
-export async function fitForeground(input: RunInput, context: StageContext): Promise<void> {
+export async function fitForeground(input: RunInput, context: StageContext, keptBytes = 2 ** 29): Promise<void> {
   const { store, run, plan } = await openRun(input.run);
   await once(store, `${plan.foreground}foreground.done`, async (signal) => {
     const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
     const sample: ListedImage[] = [];
     for await (const listed of readLines<ListedImage>(store, `${plan.dataset}sample.jsonl`)) sample.push(listed);
 
-    const encoder = await openEncoder(run.recipe.foreground.encoder, { threads: context.threads, batch: run.recipe.foreground.batch });
+    const { foreground } = run.recipe;
+    const encoder = await openEncoder(foreground.encoder, { threads: context.threads, batch: foreground.batch });
     try {
-      const model = await fit(encoder, openStore(summary.url), sample, run.recipe.foreground, context, signal);
+      const source = tokenPasses(encoder, openStore(summary.url), sample, foreground.batch, keptBytes, context, signal);
+      const fitted = await fitForegroundModel(source.pass, foreground);
+      const model: ForegroundModel = { ...fitted, skipped: source.skipped() };
       await writeJson(store, `${plan.foreground}foreground.json`, model);
       context.log.info(`foreground: first component explains ${(100 * model.explained).toFixed(1)} % of the variance of ${model.images} images' tokens, sign ${model.sign.flipped ? 'flipped' : 'kept'}, threshold ${model.threshold.toPrecision(4)}`);
     } finally {
@@ -36,71 +35,42 @@ export async function fitForeground(input: RunInput, context: StageContext): Pro
   }, { signal: context.signal, log: context.log });
 }
 
-async function fit(
-  encoder: Encoder, images: ReturnType<typeof openStore>, sample: readonly ListedImage[],
-  settings: { readonly batch: number; readonly quantile: number; readonly normalizeTokens: boolean }, context: StageContext, signal: AbortSignal,
-): Promise<ForegroundModel> {
+/** The sample's tokens, as often as wanted. Images that the first pass could not read are skipped and counted. */
+function tokenPasses(encoder: Encoder, images: ObjectStore, sample: readonly ListedImage[], batchSize: number, keptBytes: number, context: StageContext, signal: AbortSignal) {
   const crop = async (bytes: Uint8Array): Promise<Image> => centreCrop(await decodeImage(bytes), encoder.imageSize);
-  const encode = async (batch: Image[]): Promise<HostTensor<'float32'>> => {
-    const { tokens } = await encoder.encode(toPixels(batch));
-    return settings.normalizeTokens ? normalizeTokens(tokens) : tokens;
-  };
-  async function* readBatches(listed: readonly ListedImage[], skip: (path: string, reason: string) => void): AsyncGenerator<{ listed: ListedImage[]; images: Image[] }> {
-    async function* readable(): AsyncGenerator<{ item: ListedImage; image: Image }> {
-      for await (const { item, value, reason } of readImages(images, listed, crop, { signal })) {
-        if (value === undefined) skip(item.path, reason!);
-        else yield { item, image: value };
-      }
+  const encode = async (batch: readonly { value: Image }[]): Promise<HostTensor<'float32'>> => (await encoder.encode(toPixels(batch.map(({ value }) => value)))).tokens;
+  async function* readable(listed: readonly ListedImage[], unreadable: (path: string, reason: string) => void): AsyncGenerator<{ item: ListedImage; value: Image }> {
+    for await (const { item, value, reason } of readImages(images, listed, crop, { signal })) {
+      if (value === undefined) unreadable(item.path, reason!);
+      else yield { item, value };
     }
-    for await (const batch of batches(readable(), settings.batch)) yield { listed: batch.map(({ item }) => item), images: batch.map(({ image }) => image) };
   }
 
-  const statistics = new TokenStatistics(encoder.channels);
-  const kept: ({ readonly tokens: HostTensor<'float32'> } | { readonly listed: ListedImage[] })[] = [];
-  let bytes = 0, used = 0, skipped = 0;
-  const progress = context.log.progress('fitting the foreground', sample.length, 'images');
-  const skip = (path: string, reason: string): void => {
-    skipped++;
-    progress.advance();
-    context.log.warn(`sampled image skipped: ${path}: ${reason}`);
-  };
-  for await (const batch of readBatches(sample, skip)) {
-    const tokens = await encode(batch.images);
-    statistics.add(tokens);
-    used += batch.images.length;
-    bytes += tokens.data.byteLength;
-    kept.push(bytes <= keptBytes ? { tokens } : { listed: batch.listed });
-    progress.advance(batch.images.length);
+  const kept: ({ readonly tokens: HostTensor<'float32'> } | { readonly listed: readonly ListedImage[] })[] = [];
+  let bytes = 0, skipped = 0;
+  async function* first(): AsyncGenerator<HostTensor<'float32'>> {
+    const progress = context.log.progress('fitting the foreground', sample.length, 'images');
+    const skip = (path: string, reason: string): void => {
+      skipped++;
+      progress.advance();
+      context.log.warn(`sampled image skipped: ${path}: ${reason}`);
+    };
+    for await (const batch of batches(readable(sample, skip), batchSize)) {
+      const tokens = await encode(batch);
+      bytes += tokens.data.byteLength;
+      kept.push(bytes <= keptBytes ? { tokens } : { listed: batch.map(({ item }) => item) });
+      yield tokens;
+      progress.advance(batch.length);
+    }
+    progress.done();
   }
-  progress.done();
-  if (used === 0) throw new GenViewError('NoUsableImages', `none of the ${sample.length} sampled training images under ${images.root} can be read; is dataset.url right?`);
-
-  const component = principalComponent(statistics);
-  const [rows, columns] = encoder.grid;
-  const positions = rows * columns;
-  const projections = new Float64Array(used * positions);
-  let filled = 0;
-  const project = (tokens: HostTensor<'float32'>): void => {
-    const values = projectTokens(tokens, component.vector);
-    projections.set(values, filled);
-    filled += values.length;
-  };
-  for (const part of kept) {
-    if ('tokens' in part) project(part.tokens);
-    else for await (const batch of readBatches(part.listed, changed)) project(await encode(batch.images));
+  async function* again(): AsyncGenerator<HostTensor<'float32'>> {
+    for (const part of kept) {
+      if ('tokens' in part) yield part.tokens;
+      else for await (const batch of batches(readable(part.listed, changed), batchSize)) yield await encode(batch);
+    }
   }
-
-  const positionMeans = new Float64Array(positions);
-  for (let k = 0; k < projections.length; k++) positionMeans[k % positions]! += projections[k]! / used;
-  const sign = decideSign(positionMeans, encoder.grid);
-  const direction = sign.flipped ? -1 : 1;
-  return {
-    vector: Array.from(component.vector, (value) => direction * value),
-    mean: Array.from(statistics.mean),
-    explained: component.explained,
-    threshold: quantileThreshold(projections.map((value) => direction * value), settings.quantile),
-    quantile: settings.quantile, sign, grid: encoder.grid, images: used, skipped, normalizeTokens: settings.normalizeTokens,
-  };
+  return { pass: () => kept.length === 0 ? first() : again(), skipped: () => skipped };
 }
 
 function changed(path: string, reason: string): never {

@@ -109,6 +109,13 @@ describe('from sampled tokens to planned views', () => {
     expect(same.map(([path]) => path)).toEqual(reference.map(([path]) => path));
   });
 
+  test('tokens that do not fit in memory are encoded again, to the same model', async () => {
+    const key = `${small.plan.foreground}foreground.json`, before = await small.store.get(key);
+    await small.store.delete(`${small.plan.foreground}foreground.done`);
+    await fitForeground({ run: small.run }, context, 1000);
+    expect(await small.store.get(key)).toEqual(before);
+  });
+
   test('another sharding gives the same analysis to the last bit', async () => {
     const other = await addRun(small.store, small.images, small.listed, smallRecipe({ quarantineLimit: 0.2 }), [7, 15]);
     await fitForeground({ run: other.run }, context);
