@@ -5,7 +5,7 @@ export interface Box { readonly left: number; readonly top: number; readonly wid
 /**
  * The part `box` of `image` resized to `width` x `height`: bicubic (a = -0.5) whose support widens when it shrinks, so
  * without aliasing. Source: Pillow `src/libImaging/Resample.c`; fixed-point weights of 22 bits and an 8-bit picture
- * between the horizontal and the vertical pass give Pillow's pixels exactly. Only what the box needs is computed.
+ * between the horizontal and the vertical pass give Pillow's pixels exactly (versions to 12). Only what the box needs is computed.
  */
 export function cropAfterResize(image: Image, width: number, height: number, box: Box): Image {
   const columns = weights(image.width, width, box.left, box.width);

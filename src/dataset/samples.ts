@@ -52,12 +52,16 @@ export async function* readSamples(store: ObjectStore, key: string): AsyncGenera
  */
 export function writeSamples(samples: AsyncIterable<Sample> | Iterable<Sample>): Readable {
   const pack = tar.pack();
+  // Errors come out of the iteration below, and out of the entries' callbacks.
+  const ignore = (): void => {};
+  pack.on('error', ignore);
   const fill = async (): Promise<void> => {
     for await (const { key, files } of samples) {
       for (const [extension, bytes] of Object.entries(files)) {
         const header = { name: `${key}.${extension}`, size: bytes.length, mode: 0o644, mtime: new Date(0), uid: 0, gid: 0, type: 'file' as const };
         await new Promise<void>((resolve, reject) => {
-          pack.entry(header, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), (error) => { if (error) reject(error); else resolve(); });
+          pack.entry(header, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), (error) => { if (error) reject(error); else resolve(); })
+            .on('error', ignore);
         });
       }
     }

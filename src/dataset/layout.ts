@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import type { Split } from '../stages/contract.ts';
+import { compareKeys } from '../storage/key.ts';
+
+const imageNames = /\.(jpe?g|png|webp|gif|avif|tiff?|bmp)$/i;
+
+/** Class of images that lie in no class folder. */
+export const unlabelled = 'unlabelled';
+
+/** Folders that validate beside `train`, the first one present. A `test` next to a `val` is left alone: it is not for choosing models. */
+const validationFolders = ['val', 'validation', 'test'] as const;
+const splitFolders: readonly string[] = ['train', ...validationFolders];
+
+/** Whether a path counts at all: `image`; `other` for files that are no images by their name, or hidden; `mask` for the top folder `masks`. */
+export function kindOf(path: string): 'image' | 'other' | 'mask' {
+  if (path.startsWith('masks/')) return 'mask';
+  return imageNames.test(path) && !path.split('/').some((part) => part.startsWith('.')) ? 'image' : 'other';
+}
+
+/** What is known of the folders after all images were seen: small, whatever the dataset's size. */
+export interface FolderFacts {
+  /** Images that lie in no folder. */
+  root: number;
+  /** By top folder: images directly in it, and in folders below; which folders, for those that may be splits. */
+  readonly tops: Map<string, { direct: number; nested: number; readonly classes: Set<string> }>;
+}
+
+export function addToFacts(facts: FolderFacts, path: string): void {
+  const [top, second, third] = path.split('/', 3);
+  if (second === undefined) { facts.root += 1; return; }
+  let folder = facts.tops.get(top!);
+  if (!folder) facts.tops.set(top!, folder = { direct: 0, nested: 0, classes: new Set() });
+  if (third === undefined) folder.direct += 1; else folder.nested += 1;
+  if (third !== undefined && splitFolders.includes(top!)) folder.classes.add(second);
+}
+
+/** Plain JSON, for a listing that goes on in another process. */
+export interface FolderFactsJson { readonly root: number; readonly tops: readonly (readonly [name: string, direct: number, nested: number, classes: readonly string[]])[] }
+
+export function factsToJson({ root, tops }: FolderFacts): FolderFactsJson {
+  return { root, tops: Array.from(tops, ([name, { direct, nested, classes }]) => [name, direct, nested, [...classes]] as const) };
+}
+
+export function factsFromJson({ root, tops }: FolderFactsJson): FolderFacts {
+  return { root, tops: new Map(tops.map(([name, direct, nested, classes]) => [name, { direct, nested, classes: new Set(classes) }])) };
+}
+
+/** How the folders of a dataset are read. */
+export interface Layout {
+  /** Sorted by their UTF-8 bytes; a label is a position here. */
+  readonly classes: readonly string[];
+  /** Images that have a place. */
+  readonly images: number;
+  /** Images that have none, and why, for a warning. */
+  readonly leftAlone: { readonly images: number; readonly why: string };
+  /** Split and class of an image; undefined when it is left alone. */
+  place(path: string): { readonly split: Split; readonly className: string } | undefined;
+}
+
+/**
+ * Reads the folders as `train/<class>/…` with `val/<class>/…` (or `validation`, or `test`), else as `<class>/…`, else as
+ * images without classes. Classes may have folders within. Without a validation folder, `validationFraction` of the
+ * training images validate, chosen by a hash of their path.
+ */
+export function decideLayout(facts: FolderFacts, validationFraction: number): Layout {
+  const { root, tops } = facts;
+  const total = root + [...tops.values()].reduce((sum, { direct, nested }) => sum + direct + nested, 0);
+  const validates = (path: string): boolean => createHash('sha256').update(path).digest().readUInt32BE(0) / 2 ** 32 < validationFraction;
+  const sorted = (names: readonly string[]): string[] => [...names].sort(compareKeys);
+
+  const train = tops.get('train');
+  if (train) {
+    const validation = validationFolders.find((name) => tops.has(name));
+    const splits = new Map<string, Split>([['train', 'train'], ...(validation ? [[validation, 'val'] as const] : [])]);
+    const used = [...splits.keys()].map((name) => tops.get(name)!);
+    const labelled = train.nested > 0;
+    const images = used.reduce((sum, { direct, nested }) => sum + (labelled ? nested : direct + nested), 0);
+    return {
+      classes: labelled ? sorted([...new Set(used.flatMap(({ classes }) => [...classes]))]) : [unlabelled],
+      images,
+      leftAlone: { images: total - images, why: `outside ${[...splits.keys()].map((name) => `${name}/${labelled ? '<class>/' : ''}`).join(' and ')}` },
+      place(path) {
+        const [top, second, third] = path.split('/', 3);
+        const split = splits.get(top!);
+        if (second === undefined || split === undefined || (labelled && third === undefined)) return undefined;
+        return { split: split === 'train' && !validation && validates(path) ? 'val' : split, className: labelled ? second : unlabelled };
+      },
+    };
+  }
+  const labelled = tops.size > 0;
+  return {
+    classes: labelled ? sorted([...tops.keys()]) : [unlabelled],
+    images: labelled ? total - root : total,
+    leftAlone: { images: labelled ? root : 0, why: 'in no class folder' },
+    place(path) {
+      const [top, second] = path.split('/', 2);
+      if (labelled && second === undefined) return undefined;
+      return { split: validates(path) ? 'val' : 'train', className: labelled ? top! : unlabelled };
+    },
+  };
+}
