@@ -1,0 +1,115 @@
+import * as tf from '@tensorflow/tfjs';
+import { GenViewError } from '../errors.ts';
+import { inference } from '../nn/module.ts';
+import { sgd } from '../pretraining/optimizers/sgd.ts';
+import { learningRateAt } from '../pretraining/schedules.ts';
+import { Random } from '../random.ts';
+import type { EvaluationRecipe } from '../recipe/recipe.ts';
+import { compile, createState } from '../runtime/compile.ts';
+import { float32, int32, scalar, type NamedTensors } from '../tensor.ts';
+import { classifier, initialClassifier, weightedCrossEntropy } from './classifier.ts';
+import type { LabelledFeatures } from './labelled.ts';
+import { accuracyOf, type Accuracy } from './metrics.ts';
+
+export interface EpochResult {
+  readonly epoch: number;
+  /** Mean training loss of the epoch. */
+  readonly loss: number;
+  /** Validation top-1 in percent after it. */
+  readonly top1: number;
+}
+
+export interface ProbeOutcome extends Accuracy {
+  readonly curve: readonly EpochResult[];
+}
+
+export interface LinearProbeOptions {
+  readonly recipe: EvaluationRecipe['linear'];
+  readonly classes: number;
+  readonly seed: number;
+  readonly threads: number;
+  readonly signal: AbortSignal;
+  /** `classifier.weight` and `classifier.bias`. @default N(0, 0.01) and 0 */
+  readonly initial?: NamedTensors;
+  readonly onEpoch?: (result: EpochResult) => void;
+}
+
+/**
+ * Trains a linear classifier on frozen features (spec §8.1): SGD, cosine per epoch without warm-up, absolute learning
+ * rate; accuracies are those after the last epoch.
+ *
+ * Unlike the paper's protocol, which passes a new random crop of every image through the network in every epoch, the
+ * features are taken once, of the evaluation crop and of its mirror image, and every epoch sees one of the two by
+ * chance: an epoch costs milliseconds, and nothing of the network is learnt in either protocol.
+ *
+ * @param training with `mirrored`, or without: then the same features in every epoch
+ */
+export async function trainLinearProbe(training: LabelledFeatures, validation: LabelledFeatures, options: LinearProbeOptions): Promise<ProbeOutcome> {
+  const { recipe, classes, seed, threads, signal } = options;
+  const { size } = training, count = training.labels.length;
+  const batch = Math.min(recipe.batch, count);
+  const head = classifier(size, classes);
+  const initial = options.initial ?? initialClassifier(size, classes, seed, 'linear');
+  const names = head.parameters.map(({ name }) => name);
+  const state = createState({
+    ...initial,
+    ...Object.fromEntries(names.map((name) => [`momentum.${name}`, float32(new Float32Array(initial[name]!.data.length), initial[name]!.shape)])),
+  });
+  const step = await compile(({ features, labels, weights, learningRate }, variables) => {
+    const { value, grads } = tf.variableGrads(() => weightedCrossEntropy(head.apply(features as tf.Tensor2D, variables, inference), labels!, weights!), names.map((name) => variables[name]!));
+    for (const name of names) {
+      const updated = sgd(variables[name]!, grads[name]!, variables[`momentum.${name}`]!, learningRate!, recipe);
+      variables[name]!.assign(updated.parameter);
+      variables[`momentum.${name}`]!.assign(updated.buffer);
+    }
+    return { loss: value };
+  }, { features: { shape: [batch, size] }, labels: { shape: [batch], dtype: 'int32' }, weights: { shape: [batch] }, learningRate: { shape: [] } }, { state, threads, name: 'linear probe' });
+  const rows = Math.min(256, validation.labels.length);
+  const score = await compile(({ features }, variables) => ({ logits: head.apply(features as tf.Tensor2D, variables, inference) }),
+    { features: { shape: [rows, size] } }, { state, threads, name: 'linear probe scores' });
+
+  const evaluate = async (): Promise<Accuracy> => {
+    const scores = new Float32Array(validation.labels.length * classes);
+    for (let start = 0; start < validation.labels.length; start += rows) {
+      const part = validation.features.subarray(start * size, (start + rows) * size);
+      const features = new Float32Array(rows * size);
+      features.set(part);
+      const { logits } = await score.run({ features: float32(features, [rows, size]) });
+      scores.set((logits!.data as Float32Array).subarray(0, part.length / size * classes), start * classes);
+    }
+    return accuracyOf(scores, validation.labels, classes);
+  };
+
+  try {
+    const curve: EpochResult[] = [];
+    let accuracy = recipe.epochs === 0 ? await evaluate() : { top1: 0, top5: 0 };
+    for (let epoch = 0; epoch < recipe.epochs; epoch++) {
+      const learningRate = scalar(learningRateAt(epoch, recipe.learningRate, { epochs: recipe.epochs, warmupEpochs: 0 }));
+      const random = new Random(seed, 'linear', epoch);
+      const order = random.shuffle(Array.from({ length: count }, (_, i) => i));
+      let total = 0;
+      for (let start = 0; start < count; start += batch) {
+        signal.throwIfAborted();
+        const chosen = order.slice(start, start + batch);
+        // The last batch of an epoch may be smaller: rows beyond it weigh nothing.
+        const features = new Float32Array(batch * size), labels = new Int32Array(batch), weights = new Float32Array(batch);
+        for (const [row, i] of chosen.entries()) {
+          const from = training.mirrored && random.chance(0.5) ? training.mirrored : training.features;
+          features.set(from.subarray(i * size, (i + 1) * size), row * size);
+          labels[row] = training.labels[i]!;
+          weights[row] = 1 / chosen.length;
+        }
+        const { loss } = await step.run({ features: float32(features, [batch, size]), labels: int32(labels, [batch]), weights: float32(weights, [batch]), learningRate });
+        total += loss!.data[0]! * chosen.length;
+      }
+      accuracy = await evaluate();
+      const result = { epoch: epoch + 1, loss: total / count, top1: accuracy.top1 };
+      if (!Number.isFinite(result.loss)) throw new GenViewError('LossNotFinite', `the loss of the linear probe became ${result.loss} in epoch ${epoch + 1}; lower evaluation.linear.learningRate`);
+      curve.push(result);
+      options.onEpoch?.(result);
+    }
+    return { ...accuracy, curve };
+  } finally {
+    await Promise.all([step.dispose(), score.dispose()]);
+  }
+}

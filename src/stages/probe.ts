@@ -1,0 +1,48 @@
+import { openSampleSource, type SampleSource } from '../dataset/sampleSource.ts';
+import { GenViewError } from '../errors.ts';
+import { checkLabels } from '../evaluation/labelled.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import { once, readJson, readLines, writeJson } from '../storage/index.ts';
+import type { ObjectStore } from '../storage/objectStore.ts';
+import { openRun } from './artefacts.ts';
+import type { DatasetSummary, PlannedImage, ProbeResult, StageContext, VariantInput } from './contract.ts';
+
+/** What a probe of one variant works on. */
+export interface ProbeWork {
+  readonly store: ObjectStore;
+  readonly recipe: Recipe;
+  /** Key prefix of the encoder. */
+  readonly pretrain: string;
+  readonly classes: readonly string[];
+  /** All images of both splits. */
+  readonly images: readonly PlannedImage[];
+  readonly training: SampleSource;
+  readonly validation: SampleSource;
+  /** Aborts when the stage is to stop, or has lost its right to write. */
+  readonly signal: AbortSignal;
+}
+
+/** Runs a probe once for an encoder: `evaluate/<hash>/<file>.json`, or what is already there. Throws `VariantUnknown`, `EvaluationImpossible`. */
+export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput, context: StageContext, measure: (work: ProbeWork) => Promise<ProbeResult>): Promise<ProbeResult> {
+  const { store, run, plan } = await openRun(input.run);
+  const variant = plan.variants.find(({ name }) => name === input.variant);
+  if (!variant) {
+    throw new GenViewError('VariantUnknown', `the recipe has no variant ${JSON.stringify(input.variant)}; it has ${plan.variants.map(({ name }) => name).join(', ')}`);
+  }
+  const key = `${variant.evaluate}${file}.json`;
+  await once(store, `${variant.evaluate}${file}.done`, async (signal) => {
+    const { classes } = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
+    const images: PlannedImage[] = [];
+    for (let shard = 0; shard < plan.shards; shard++) {
+      for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${String(shard).padStart(5, '0')}.jsonl`)) images.push(image);
+    }
+    checkLabels(classes, images);
+    const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, threads: context.threads });
+    const [training, validation] = await Promise.all([open('train'), open('val')]);
+    const result = await measure({ store, recipe: run.recipe, pretrain: variant.pretrain, classes, images, training, validation, signal });
+    signal.throwIfAborted();
+    await writeJson(store, key, result);
+    context.log.info(`${input.variant}, ${file}: top-1 ${result.top1.toFixed(1)} %, top-5 ${result.top5.toFixed(1)} % of ${result.validationImages} validation images`);
+  }, { signal: context.signal, log: context.log });
+  return readJson<ProbeResult>(store, key);
+}

@@ -1,0 +1,27 @@
+import { readEncoder } from '../evaluation/features.ts';
+import { cropsOf, type LabelledSample } from '../evaluation/labelled.ts';
+import { chooseLabelled, fineTune } from '../evaluation/semiSupervised.ts';
+import type { ProbeResult, StageContext, VariantInput } from './contract.ts';
+import { probe } from './probe.ts';
+
+/** SemiSupervised: the encoder of one variant, fine-tuned on a class-balanced fraction of the labels, `evaluate/<hash>/semi.json`. Repeatable. */
+export async function semiSupervised(input: VariantInput, context: StageContext): Promise<ProbeResult> {
+  const { log, threads } = context;
+  return probe('semi', input, context, async ({ store, recipe: { seed, evaluation }, pretrain, classes, images, training, validation, signal }) => {
+    const recipe = evaluation.semiSupervised;
+    const chosen = chooseLabelled(images.filter(({ split }) => split === 'train'), recipe.fraction, seed);
+    log.info(`fine-tuning with the labels of ${chosen.size} of ${training.count} images`);
+
+    async function* labelled(epoch: number): AsyncGenerator<LabelledSample> {
+      for await (const sample of training.epoch(seed, epoch)) if (chosen.has(sample.metadata.index)) yield sample;
+    }
+    const encoder = await readEncoder(store, pretrain);
+    const progress = log.progress('fine-tuning', recipe.epochs, 'epochs');
+    const { top1, top5, curve } = await fineTune(encoder, labelled, chosen.size, cropsOf(() => validation.all(), validation.count, encoder.imageSize), {
+      recipe, classes: classes.length, seed, threads, signal,
+      onEpoch: ({ loss, top1: now }) => progress.advance(1, `loss ${loss.toFixed(3)}, top-1 ${now.toFixed(1)} %`),
+    });
+    progress.done();
+    return { top1, top5, validationImages: validation.count, trainImages: chosen.size, curve };
+  });
+}
