@@ -54,7 +54,7 @@ export function decodeSafetensors(bytes: Uint8Array, source = 'safetensors file'
     const { dtype, shape, data_offsets: [from, to] } = value as Entry;
     if (!(dtype in bytesOf)) throw invalid(`tensor ${name} has type ${dtype} (read here: ${Object.keys(bytesOf).join(', ')})`);
     if (to - from !== sizeOf(shape) * bytesOf[dtype] || start + to > bytes.byteLength) throw invalid(`tensor ${name} does not fit its place`);
-    tensors[name] = decode(dtype, shape, bytes.slice(start + from, start + to));
+    tensors[name] = decode(dtype, shape, new Uint8Array(bytes.subarray(start + from, start + to)));
   }
   return { tensors, metadata: (header['__metadata__'] ?? {}) as Record<string, string> };
 }
