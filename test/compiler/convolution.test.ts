@@ -16,6 +16,10 @@ describe('convolutions agree with the cpu backend, value and gradient', () => {
     }
   });
 
+  it('small maps with many channels', async () => {
+    await expectAgreement(conv(1, 'same'), [normal([2, 3, 3, 4]), normal([3, 3, 4, 160], 0.3)]);
+  });
+
   it('more padding than the kernel reaches', async () => {
     await expectAgreement(conv(1, 3), [normal([1, 5, 5, 2]), normal([2, 2, 2, 3])]);
   });

@@ -68,11 +68,10 @@ const expm1 = (g: Graph, x: Value): Value => {
   return g.elementwise('Mul', [g.elementwise('Mul', [g.elementwise('Sinh', [half]), g.elementwise('Exp', [half])]), g.scalar(2)]);
 };
 
-/** 1 where x > 0, else alpha. With alpha 0 it is sign(relu(x)), which shares the activation of the forward pass. */
+/** 1 where x > 0, else alpha. */
 const step: Kernel<'x', tf.StepAttrs> = (g, { x }, { alpha }) => map(g, x, (v) => {
-  if (alpha === 0 && v.type === 'float32') return g.elementwise('Sign', [g.elementwise('Relu', [v])]);
-  const one = g.scalar(1, v.type);
-  return g.elementwise('Where', [g.elementwise('Greater', [v, g.scalar(0, v.type)], 'bool'), one, g.scalar(alpha, v.type)], v.type);
+  const positive = g.elementwise('Greater', [v, g.scalar(0, v.type)], 'bool');
+  return alpha === 0 ? g.cast(positive, v.type) : g.elementwise('Where', [positive, g.scalar(1, v.type), g.scalar(alpha, v.type)], v.type);
 });
 
 const eluGrad: Kernel<'dy' | 'y'> = (g, { dy, y }) => {
