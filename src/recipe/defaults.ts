@@ -50,8 +50,8 @@ function completeNoise(noise: NoiseFile): NoiseStrategy {
 }
 
 function completeVariants(file: RecipeFile): VariantRecipe[] {
-  return (file.variants ?? defaultVariants).map(({ name, pretraining = {} }) => ({
-    name, pretraining: completePretraining(overlay(file.pretraining ?? {}, pretraining)),
+  return (file.variants ?? defaultVariants).map(({ name, seed = file.seed ?? 0, pretraining = {} }) => ({
+    name, seed, pretraining: completePretraining(overlay(file.pretraining ?? {}, pretraining)),
   }));
 }
 

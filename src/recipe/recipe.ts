@@ -74,6 +74,8 @@ export interface GenerationRecipe {
 export interface VariantRecipe {
   /** Letters, digits and dashes, unique in the recipe. */
   readonly name: string;
+  /** Of the variant's pretraining and probes: several variants that differ only in it show the spread. Views do not depend on it. @default the recipe's seed */
+  readonly seed: number;
   readonly pretraining: PretrainingRecipe;
 }
 

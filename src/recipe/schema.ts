@@ -101,16 +101,18 @@ const evaluation = z.strictObject({
   similarityImages: count.optional(),
 });
 
+const seed = z.int().min(0).max(4294967295);
+
 export const recipeSchema = z.strictObject({
   name: label,
-  seed: z.int().min(0).max(4294967295).optional(),
+  seed: seed.optional(),
   dataset,
   foreground: foreground.optional(),
   generation: generation.optional(),
   /** What every variant starts from. */
   pretraining: pretraining.optional(),
   /** `pretraining` of a variant is laid over the recipe's, field by field. */
-  variants: z.array(z.strictObject({ name: label, pretraining: pretraining.optional() })).min(1).optional(),
+  variants: z.array(z.strictObject({ name: label, seed: seed.optional(), pretraining: pretraining.optional() })).min(1).optional(),
   evaluation: evaluation.optional(),
 });
 

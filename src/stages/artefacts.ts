@@ -43,7 +43,7 @@ export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: num
     sampleImages: recipe.foreground.sampleImages, seed: recipe.seed,
   });
   // What training on originals alone depends on: the PCA sample is not part of it.
-  const originals = { listing: datasetHash, shardSize, validationFraction, shards, seed: recipe.seed };
+  const originals = { listing: datasetHash, shardSize, validationFraction, shards };
 
   const { batch: _encoderBatch, encoder: { model: _encoderModel, ...encoderSettings }, ...foregroundSettings } = recipe.foreground;
   const foreground = address('foreground', 'foreground', {
@@ -62,14 +62,15 @@ export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: num
   });
 
   const { similarityImages: _similarityImages, ...evaluation } = recipe.evaluation;
-  const variants = recipe.variants.map(({ name, pretraining }) => {
+  const variants = recipe.variants.map(({ name, seed, pretraining }) => {
+    const trains = pretraining.epochs > 0;
     const pretrain = address('pretrain', 'pretrain', {
-      originals,
-      views: pretraining.views.probability > 0 ? views : 'none',
-      scorer: pretraining.qualityLoss.enabled ? foreground : 'none',
+      originals, seed,
+      views: trains && pretraining.views.probability > 0 ? views : 'none',
+      scorer: trains && pretraining.qualityLoss.enabled ? foreground : 'none',
       settings: effective(pretraining),
     });
-    return { name, pretrain, evaluate: address('evaluate', 'evaluate', { pretrain, seed: recipe.seed, evaluation }) };
+    return { name, pretrain, evaluate: address('evaluate', 'evaluate', { pretrain, seed, evaluation }) };
   });
   return { dataset, foreground, analysis, views, similarity, variants, shards };
 }
@@ -77,6 +78,8 @@ export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: num
 /** Pretraining settings without those that have no effect on the result beside the others. */
 function effective(pretraining: PretrainingRecipe): Record<string, unknown> {
   const { checkpointSteps: _checkpointSteps, views, qualityLoss, queue, ...rest } = pretraining;
+  // The random initialisation: nothing but the network and its input matters.
+  if (rest.epochs === 0) return { epochs: 0, method: rest.method, backbone: rest.backbone, head: rest.head, augmentation: rest.augmentation };
   return {
     ...rest,
     ...(pretraining.method === 'mocov2' && { queue }),

@@ -17,12 +17,13 @@ const grace = 20_000;
  */
 export async function pretrain(input: VariantInput, context: StageContext): Promise<void> {
   const { store, run, plan } = await openRun(input.run);
-  const { seed, variants, foreground } = run.recipe;
-  const recipe = variants.find((variant) => variant.name === input.variant)?.pretraining;
-  const prefix = plan.variants.find((variant) => variant.name === input.variant)?.pretrain;
-  if (!recipe || !prefix) {
-    throw new GenViewError('VariantUnknown', `the recipe has no variant ${JSON.stringify(input.variant)}; it has ${variants.map((variant) => variant.name).join(', ')}`);
+  const { variants, foreground } = run.recipe;
+  const variant = variants.find(({ name }) => name === input.variant);
+  const prefix = plan.variants.find(({ name }) => name === input.variant)?.pretrain;
+  if (!variant || !prefix) {
+    throw new GenViewError('VariantUnknown', `the recipe has no variant ${JSON.stringify(input.variant)}; it has ${variants.map(({ name }) => name).join(', ')}`);
   }
+  const { seed, pretraining: recipe } = variant;
   const marker = `${prefix}.done`;
   if (await store.head(marker)) return;
 

@@ -11,6 +11,8 @@ import type { DatasetSummary, PlannedImage, ProbeResult, StageContext, VariantIn
 export interface ProbeWork {
   readonly store: ObjectStore;
   readonly recipe: Recipe;
+  /** Of the variant. */
+  readonly seed: number;
   /** Key prefix of the encoder. */
   readonly pretrain: string;
   readonly classes: readonly string[];
@@ -26,7 +28,8 @@ export interface ProbeWork {
 export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput, context: StageContext, measure: (work: ProbeWork) => Promise<ProbeResult>): Promise<ProbeResult> {
   const { store, run, plan } = await openRun(input.run);
   const variant = plan.variants.find(({ name }) => name === input.variant);
-  if (!variant) {
+  const seed = run.recipe.variants.find(({ name }) => name === input.variant)?.seed;
+  if (!variant || seed === undefined) {
     throw new GenViewError('VariantUnknown', `the recipe has no variant ${JSON.stringify(input.variant)}; it has ${plan.variants.map(({ name }) => name).join(', ')}`);
   }
   const key = `${variant.evaluate}${file}.json`;
@@ -39,7 +42,7 @@ export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput
     checkLabels(classes, images);
     const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, threads: context.threads });
     const [training, validation] = await Promise.all([open('train'), open('val')]);
-    const result = await measure({ store, recipe: run.recipe, pretrain: variant.pretrain, classes, images, training, validation, signal });
+    const result = await measure({ store, recipe: run.recipe, seed, pretrain: variant.pretrain, classes, images, training, validation, signal });
     signal.throwIfAborted();
     await writeJson(store, key, result);
     context.log.info(`${input.variant}, ${file}: top-1 ${result.top1.toFixed(1)} %, top-5 ${result.top5.toFixed(1)} % of ${result.validationImages} validation images`);

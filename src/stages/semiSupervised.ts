@@ -7,7 +7,7 @@ import { probe } from './probe.ts';
 /** SemiSupervised: the encoder of one variant, fine-tuned on a class-balanced fraction of the labels, `evaluate/<hash>/semi.json`. Repeatable. */
 export async function semiSupervised(input: VariantInput, context: StageContext): Promise<ProbeResult> {
   const { log, threads } = context;
-  return probe('semi', input, context, async ({ store, recipe: { seed, evaluation }, pretrain, classes, images, training, validation, signal }) => {
+  return probe('semi', input, context, async ({ store, recipe: { evaluation }, seed, pretrain, classes, images, training, validation, signal }) => {
     const recipe = evaluation.semiSupervised;
     const chosen = chooseLabelled(images.filter(({ split }) => split === 'train'), recipe.fraction, seed);
     log.info(`fine-tuning with the labels of ${chosen.size} of ${training.count} images`);
