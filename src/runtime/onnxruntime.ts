@@ -43,8 +43,14 @@ export async function createSession(model: Model, name: string, threads: number)
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
-      // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
-      extra: { session: { set_denormal_as_zero: '1' } },
+      extra: {
+        session: {
+          // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
+          set_denormal_as_zero: '1',
+          // Idle threads sleep instead of spinning: image decoding and other processes need the cores.
+          intra_op: { allow_spinning: '0' },
+        },
+      },
     }));
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
