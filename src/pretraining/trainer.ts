@@ -58,6 +58,7 @@ export async function train(options: TrainOptions): Promise<void> {
   const steps = recipe.epochs * stepsPerEpoch;
 
   const engine = await openEngine(recipe, seed, collective, options.threads);
+  let batches: AsyncGenerator<PreparedBatch, undefined> | undefined;
   try {
     const found = main ? await loadCheckpoint(store, prefix) : undefined;
     if (found) engine.state.restore(found.state);
@@ -72,7 +73,7 @@ export async function train(options: TrainOptions): Promise<void> {
     };
 
     const progress = log.progress('pretraining', steps, 'steps');
-    const batches = prepared(options, first, stepsPerEpoch)[Symbol.asyncIterator]();
+    batches = prepared(options, first, stepsPerEpoch);
     let saved = found?.step ?? -1;
     let upcoming = first < steps ? await batches.next() : undefined;
     let since = performance.now(), images = 0;
@@ -109,6 +110,8 @@ export async function train(options: TrainOptions): Promise<void> {
     if (main) await writeEncoder(options, engine.state.snapshot());
     await collective.barrier();
   } finally {
+    // Ends the reading of samples where it stands.
+    await batches?.return(undefined).catch(() => {});
     await engine.dispose();
   }
 }

@@ -8,6 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { decodeSafetensors } from '../../src/nn/safetensors.ts';
 import type { PretrainingRecipe } from '../../src/recipe/recipe.ts';
 import type { StepMetrics } from '../../src/stages/contract.ts';
+import { writeRun } from '../fixtures/pretraining/run.ts';
+import { pretrainingRecipe } from '../fixtures/pretraining/synthetic.ts';
 import type { Job } from '../fixtures/pretraining/train.ts';
 
 let root: string;
@@ -22,23 +24,26 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** Starts one process a job, as AWS Batch does; resolves to their exit statuses or signals. */
-async function processes(jobs: readonly Job[]): Promise<(number | string)[]> {
+/** Starts a process for each list of arguments, with the variables of an AWS Batch multi-node job; resolves to their exit statuses or signals. */
+async function nodes(processes: readonly (readonly string[])[]): Promise<(number | string)[]> {
   const port = await freePort();
-  return Promise.all(jobs.map((job, rank) => {
-    const env = jobs.length === 1 ? process.env : {
-      ...process.env, GENVIEW_RENDEZVOUS_PORT: String(port), AWS_BATCH_JOB_ID: 'test', AWS_BATCH_JOB_NODE_INDEX: String(rank), AWS_BATCH_JOB_NUM_NODES: String(jobs.length),
-      AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', ...(rank > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }),
+  return Promise.all(processes.map((argv, rank) => {
+    const env = processes.length === 1 ? process.env : {
+      ...process.env, GENVIEW_RENDEZVOUS_PORT: String(port), AWS_BATCH_JOB_ID: 'test', AWS_BATCH_JOB_NODE_INDEX: String(rank), AWS_BATCH_JOB_NUM_NODES: String(processes.length),
+      AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', GENVIEW_THREADS: '1', ...(rank > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }),
     };
-    const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('../fixtures/pretraining/train.ts', import.meta.url)), JSON.stringify(job)], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', ...argv], { env, stdio: ['ignore', 'ignore', 'pipe'] });
     let errors = '';
     child.stderr.on('data', (chunk: Buffer) => { errors += chunk.toString(); });
     return new Promise<number | string>((resolve) => child.on('exit', (code, signal) => {
-      if (code === 1) console.error(errors);
+      if (code === 1 || code === 2) console.error(errors);
       resolve(signal ?? code!);
     }));
   }));
 }
+
+const program = (url: string): string => fileURLToPath(new URL(url, import.meta.url));
+const processes = (jobs: readonly Job[]): Promise<(number | string)[]> => nodes(jobs.map((job) => [program('../fixtures/pretraining/train.ts'), JSON.stringify(job)]));
 
 const file = (name: string, key: string) => readFile(path.join(root, name, 'pretrain/x', key));
 const metricsOf = async (name: string) => (await file(name, 'metrics.jsonl')).toString().trim().split('\n').map((line) => JSON.parse(line) as StepMetrics);
@@ -80,6 +85,23 @@ describe('pretraining on several processes', () => {
     expect(await processes([job('disturbed'), job('disturbed')])).toEqual([0, 0]);
     for (const key of ['encoder.safetensors', 'encoder.json', 'metrics.jsonl', 'checkpoint.safetensors']) {
       expect((await file('disturbed', key)).equals(await file('undisturbed', key)), key).toBe(true);
+    }
+  });
+
+  it('runs as the stage of a two-node job, skips when done on every node, and takes part in the quality weights', async () => {
+    const quality = { qualityLoss: { enabled: true, gamma: 1 }, backbone: { name: 'resnet-small', stem: 'cifar', width: 8, norm: 'none' } } as const;
+    const folder = path.join(root, 'stage');
+    const run = await writeRun(folder, { one: pretrainingRecipe(quality), two: pretrainingRecipe({ ...quality, nodes: 2 }) });
+    const argv = (variant: string): string[] => [program('../../containers/pretraining/main.ts'), 'pretrain', '--run', run, '--variant', variant];
+    expect(await nodes([argv('one')])).toEqual([0]);
+    expect(await nodes([argv('two'), argv('two')])).toEqual([0, 0]);
+    expect(await nodes([argv('two'), argv('two')])).toEqual([0, 0]);
+    const lines = async (variant: string) => (await readFile(path.join(folder, 'pretrain', variant, 'metrics.jsonl'))).toString().trim().split('\n').map((line) => JSON.parse(line) as StepMetrics);
+    const one = await lines('one'), two = await lines('two');
+    expect(two).toHaveLength(4);
+    for (const [i, line] of one.entries()) {
+      expect(two[i]!.quality, `quality of step ${i}`).toBeCloseTo(line.quality!, 6);
+      expect(Math.abs(two[i]!.loss / line.loss - 1), `loss of step ${i}`).toBeLessThan(1e-5);
     }
   });
 });
