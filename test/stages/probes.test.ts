@@ -53,7 +53,7 @@ async function storeAfterPretrain(keep: (image: PlannedImage) => boolean = () =>
   const network = resnet(resnetConfig(description.backbone));
   await writeJson(store, 'pretrain/p/encoder.json', description);
   await store.put('pretrain/p/encoder.safetensors', encodeSafetensors(initialize(network, 3)));
-  await writeJson(store, 'runs/r/recipe.json', { runId: 'r', store: store.root, recipe: { seed: 5, evaluation } });
+  await writeJson(store, 'runs/r/recipe.json', { runId: 'r', store: store.root, recipe: { seed: 5, variants: [{ name: 'baseline', seed: 5 }], evaluation } });
   await writeJson(store, 'runs/r/plan.json', { dataset: 'datasets/d/', views: 'views/v/', shards: 2, variants: [{ name: 'baseline', pretrain: 'pretrain/p/', evaluate: 'evaluate/e/' }] });
   return folder;
 }
