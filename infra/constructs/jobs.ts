@@ -1,14 +1,14 @@
-import { Duration, IgnoreMode, Size } from 'aws-cdk-lib';
+import { Duration, Size } from 'aws-cdk-lib';
 import { Action, EcsEc2ContainerDefinition, EcsJobDefinition, MultiNodeJobDefinition, Reason, RetryStrategy, type CfnJobDefinition, type IJobDefinition } from 'aws-cdk-lib/aws-batch';
 import type { InstanceType } from 'aws-cdk-lib/aws-ec2';
-import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
+import { DockerImageAsset } from 'aws-cdk-lib/aws-ecr-assets';
 import { ContainerImage, LogDriver } from 'aws-cdk-lib/aws-ecs';
 import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
-import { fileURLToPath } from 'node:url';
 import { batchStages, jobDefinitionNames, programOf, type ImageName, type JobDefinitionName } from '../../src/workflow/stages.ts';
+import { imageContext, pascal } from './images.ts';
 import { storeAccess } from './store-access.ts';
 
 export interface JobsProps {
@@ -28,13 +28,8 @@ export class Jobs extends Construct {
     const images = new Map<ImageName, ContainerImage>();
     const image = (name: ImageName): ContainerImage => {
       const known = images.get(name) ?? ContainerImage.fromDockerImageAsset(new DockerImageAsset(this, `${pascal(name)}Image`, {
-        directory: fileURLToPath(new URL('../..', import.meta.url)),
-        file: 'containers/Dockerfile',
+        ...imageContext,
         target: name,
-        platform: Platform.LINUX_AMD64,
-        // Only what the Dockerfile copies: anything else would change the image's hash and upload it again.
-        ignoreMode: IgnoreMode.DOCKER,
-        exclude: ['*', '!package.json', '!package-lock.json', '!.npmrc', '!tsconfig.json', '!src', '!models', '!containers'],
       }));
       images.set(name, known);
       return known;
@@ -66,9 +61,4 @@ export class Jobs extends Construct {
     };
     this.definitions = Object.fromEntries(jobDefinitionNames.map((name) => [name, define(name)])) as Record<JobDefinitionName, IJobDefinition>;
   }
-}
-
-/** `fit-foreground` -> `FitForeground` */
-export function pascal(name: string): string {
-  return name.replace(/(^|-)([a-z])/g, (_, _dash, letter: string) => letter.toUpperCase());
 }

@@ -15,8 +15,11 @@ export interface LambdaStage {
   readonly kind: 'lambda';
   readonly memoryMiB: number;
   readonly timeoutSeconds: number;
-  /** npm packages with native code that the function needs beside its bundle. */
-  readonly nativePackages: readonly string[];
+  /**
+   * `bundle`: plain JavaScript. `image`: needs packages with native code (sharp, onnxruntime; together above the 250 MB that a bundle
+   * may have) or files of this package (models, artwork).
+   */
+  readonly packaging: 'bundle' | 'image';
 }
 
 export interface BatchStage {
@@ -65,11 +68,11 @@ const hour = 3600;
 const gpu = { kind: 'batch', shape: 'single', perVariant: false, vcpus: 4, gpus: 1, memoryMiB: 15_000, retry } as const;
 
 export const lambdaStages: Readonly<Record<LambdaName, LambdaStage>> = {
-  'resolve-recipe': { kind: 'lambda', memoryMiB: 1024, timeoutSeconds: 900, nativePackages: [] },
-  'shard-dataset': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, nativePackages: [] },
-  'plan-views': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, nativePackages: [] },
-  'report': { kind: 'lambda', memoryMiB: 3008, timeoutSeconds: 900, nativePackages: ['sharp'] },
-  'record-failure': { kind: 'lambda', memoryMiB: 512, timeoutSeconds: 60, nativePackages: [] },
+  'resolve-recipe': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, packaging: 'image' },
+  'shard-dataset': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, packaging: 'bundle' },
+  'plan-views': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, packaging: 'bundle' },
+  'report': { kind: 'lambda', memoryMiB: 3008, timeoutSeconds: 900, packaging: 'image' },
+  'record-failure': { kind: 'lambda', memoryMiB: 512, timeoutSeconds: 60, packaging: 'bundle' },
 };
 
 export const batchStages: Readonly<Record<ProgramName, BatchStage>> = {

@@ -75,7 +75,10 @@ describe('job definitions and functions', () => {
   const order = ['MEMORY', 'VCPU', 'GPU'];
 
   it.each(lambdaNames)('%s has the memory and the timeout of the stage table', (name) => {
-    template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'nodejs22.x', MemorySize: lambdaStages[name].memoryMiB, Timeout: lambdaStages[name].timeoutSeconds });
+    template.hasResourceProperties('AWS::Lambda::Function', {
+      MemorySize: lambdaStages[name].memoryMiB, Timeout: lambdaStages[name].timeoutSeconds,
+      ...(lambdaStages[name].packaging === 'image' ? { PackageType: 'Image', ImageConfig: { Command: [`lambdas/${name}/handler.handler`] } } : { Runtime: 'nodejs22.x' }),
+    });
   });
 
   it('have no permission on the bucket beyond reading, writing and listing', () => {
