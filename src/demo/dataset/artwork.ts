@@ -82,7 +82,7 @@ async function decode(file: string, name: string): Promise<Artwork> {
   const source = await sharp(file).ensureAlpha().raw().toBuffer({ resolveWithObject: true });
   const box = visibleBox(source.data, source.info.width, source.info.height);
   const scale = artworkSize / Math.max(box.width, box.height);
-  const { data, info } = await sharp(file).ensureAlpha().extract(box)
+  const { data, info } = await sharp(source.data, { raw: source.info }).extract(box)
     .resize(Math.max(1, Math.round(box.width * scale)), Math.max(1, Math.round(box.height * scale)), { fit: 'fill', kernel: 'cubic' })
     .raw().toBuffer({ resolveWithObject: true });
   const finest: Level = { width: info.width, height: info.height, data: multiplyAlpha(data) };

@@ -12,14 +12,14 @@ type Colour = readonly [number, number, number];
 export function paintBackground(canvas: Canvas, random: Random): void {
   const paint = kinds[random.integer(kinds.length)]!;
   paint(canvas, random);
-  if (random.chance(0.5)) grain(canvas, random, random.uniform(6, 28));
+  if (random.chance(0.5)) grain(canvas, random, random.uniform(5, 20));
 }
 
 const kinds: readonly ((canvas: Canvas, random: Random) => void)[] = [gradient, stripes, checks, clouds, clouds, bokeh, bokeh, landscape];
 
 /** Any hue, from grey to strong, from dark to light. */
 function colour(random: Random): Colour {
-  const hue = random.uniform(0, 6), saturation = random.uniform() ** 0.8 * 0.9, value = random.uniform(0.15, 1);
+  const hue = random.uniform(0, 6), saturation = random.uniform(0, 0.65), value = random.uniform(0.15, 1);
   const channel = (offset: number): number => {
     const k = (offset + hue) % 6;
     return 255 * value * (1 - saturation * Math.max(0, Math.min(k, 4 - k, 1)));
@@ -58,7 +58,7 @@ function gradient(canvas: Canvas, random: Random): void {
 }
 
 function stripes(canvas: Canvas, random: Random): void {
-  const a = colour(random), b = random.chance(0.5) ? colour(random) : near(a, random, 45);
+  const a = colour(random), b = random.chance(0.3) ? colour(random) : near(a, random, 35);
   const angle = random.uniform(0, Math.PI), dx = Math.cos(angle), dy = Math.sin(angle);
   const frequency = random.uniform(2, 9) * 2 * Math.PI, phase = random.uniform(0, 2 * Math.PI);
   const sharpness = random.uniform(0.6, 6), wave = random.chance(0.4) ? random.uniform(0.02, 0.08) : 0, ripple = random.uniform(4, 14);
@@ -69,7 +69,7 @@ function stripes(canvas: Canvas, random: Random): void {
 }
 
 function checks(canvas: Canvas, random: Random): void {
-  const a = colour(random), b = random.chance(0.5) ? colour(random) : near(a, random, 45);
+  const a = colour(random), b = random.chance(0.3) ? colour(random) : near(a, random, 35);
   const angle = random.uniform(0, Math.PI / 2), dx = Math.cos(angle), dy = Math.sin(angle), scale = random.uniform(2, 7), dots = random.chance(0.5);
   const radius = random.uniform(0.25, 0.45);
   fill(canvas, a, b, (x, y) => {
@@ -102,7 +102,7 @@ function noise(random: Random, cells: number, octaves: number): (x: number, y: n
 }
 
 function clouds(canvas: Canvas, random: Random): void {
-  const a = colour(random), b = random.chance(0.5) ? colour(random) : near(a, random, 55);
+  const a = colour(random), b = random.chance(0.4) ? colour(random) : near(a, random, 45);
   const field = noise(random, 2 + random.integer(5), 1 + random.integer(3)), contrast = random.uniform(1, 4);
   fill(canvas, a, b, (x, y) => clamp01((field(x, y) - 0.5) * contrast + 0.5));
 }

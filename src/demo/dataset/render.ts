@@ -7,7 +7,7 @@ import { paintBackground, type Canvas } from './background.ts';
 export const demoImageSize = 32;
 
 /** Changes whenever the same keys would give other pixels. */
-export const rendererVersion = 1;
+export const rendererVersion = 2;
 
 /** Images are drawn this many times larger and averaged down. */
 const supersampling = 4;
@@ -54,7 +54,7 @@ export function renderDemoImage(artwork: DemoArtwork, keys: readonly (string | n
   if (!pictures) throw new RangeError(`class ${chosen} is not one of 0 to ${artwork.classes.length - 1}`);
   const canvas: Canvas = { size: canvasSize, data: new Float32Array(canvasSize * canvasSize * 3) };
   paintBackground(canvas, random);
-  for (let i = random.integer(5); i > 0; i--) {
+  for (let i = random.integer(4); i > 0; i--) {
     draw(canvas, pick(artwork.distractors, random), distractorPlacement(random));
   }
   const object = pick(pictures, random);
@@ -68,9 +68,9 @@ function pick<T>(items: readonly T[], random: Random): T {
 }
 
 function objectPlacement(object: Artwork, random: Random): Placement {
-  const angle = random.uniform(-1, 1) * 40 * Math.PI / 180, stretch = Math.exp(random.uniform(-0.13, 0.13));
-  // Asked for: a share of the image between 8 % and 75 %. A long object cannot fill that much and is held at the edges.
-  const share = random.uniform(0.08, 0.75);
+  const angle = random.uniform(-1, 1) * 35 * Math.PI / 180, stretch = Math.exp(random.uniform(-0.13, 0.13));
+  // Asked for: a share of the image between 9 % and 80 %. A long object cannot fill that much and is held at the edges.
+  const share = random.uniform(0.09, 0.8);
   const { width, height } = object.levels[0]!;
   const extent = (across: number, along: number): number => Math.abs(Math.cos(angle)) * across + Math.abs(Math.sin(angle)) * along;
   const w = width * Math.sqrt(stretch), h = height / Math.sqrt(stretch);
@@ -84,16 +84,16 @@ function objectPlacement(object: Artwork, random: Random): Placement {
   return {
     centreX: place(extent(w, h)), centreY: place(extent(h, w)), scale, stretch, angle,
     flip: random.chance(0.5), opacity: 1, blur: 0,
-    colour: colourChange(random.uniform(-22, 22), random.uniform(0.7, 1.25), random.uniform(0.75, 1.15)),
+    colour: colourChange(random.uniform(-15, 15), random.uniform(0.8, 1.25), random.uniform(0.8, 1.15)),
   };
 }
 
 function distractorPlacement(random: Random): Placement {
   return {
     centreX: random.uniform(-0.1, 1.1) * canvasSize, centreY: random.uniform(-0.1, 1.1) * canvasSize,
-    scale: random.uniform(0.12, 0.55), stretch: 1, angle: random.uniform(-Math.PI, Math.PI), flip: random.chance(0.5),
-    opacity: random.uniform(0.4, 1), blur: random.uniform(0, 2.5),
-    colour: colourChange(random.uniform(-60, 60), random.uniform(0.3, 1.2), random.uniform(0.6, 1.1)),
+    scale: random.uniform(0.1, 0.45), stretch: 1, angle: random.uniform(-Math.PI, Math.PI), flip: random.chance(0.5),
+    opacity: random.uniform(0.3, 0.9), blur: random.uniform(0.5, 2.5),
+    colour: colourChange(random.uniform(-60, 60), random.uniform(0.2, 0.9), random.uniform(0.6, 1.1)),
   };
 }
 
@@ -157,7 +157,7 @@ function limit(value: number, alpha: number): number {
 /** Averages blocks of the canvas, adds a little sensor noise. */
 function reduce(canvas: Canvas, random: Random): Image {
   const data = new Uint8Array(demoImageSize * demoImageSize * 3);
-  const sensor = random.chance(0.5) ? random.uniform(0, 6) : 0;
+  const sensor = random.chance(0.5) ? random.uniform(0, 4) : 0;
   for (let y = 0, o = 0; y < demoImageSize; y++) {
     for (let x = 0; x < demoImageSize; x++) {
       for (let c = 0; c < 3; c++, o++) {
