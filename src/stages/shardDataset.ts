@@ -75,7 +75,7 @@ export async function shardDataset(input: ShardDatasetInput, context: StageConte
     // Writing the shards starts with a full time limit too, unless listing took next to none of this one.
     if (!state.complete || input.continuation) {
       const next = Number(step) + 1;
-      await writeJson(store, `${sessionPrefix}state-${next}.json`, state);
+      await writeJson(store, `${sessionPrefix}state-${next}.json`, state, { flush: false });
       return { continuation: `${session}/${next}`, shards: 0 };
     }
   }
@@ -130,7 +130,7 @@ async function listPart(
       yield line;
     }
   }
-  await store.put(`${sessionPrefix}part-${before.parts}.jsonl`, Readable.from(lines(), { objectMode: false }));
+  await store.put(`${sessionPrefix}part-${before.parts}.jsonl`, Readable.from(lines(), { objectMode: false }), { flush: false });
   return { after, complete, parts: before.parts + 1, ignored, folders: factsToJson(folders), hash };
 }
 

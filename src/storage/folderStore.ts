@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { hash } from 'node:crypto';
+import { closeSync, createReadStream, fstatSync, openSync, readFileSync } from 'node:fs';
 import { link, lstat, mkdir, open, readdir, readFile, realpath, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { GenViewError } from '../errors.ts';
 import { checkKey, checkPrefix, compareKeys, decodeName, encodeName, isWellFormed, privatePrefix } from './key.ts';
@@ -87,7 +87,7 @@ export class FolderStore implements ObjectStore {
     try {
       if (options.ifNoneMatch && await exists(target)) { discard(body); return false; }
       if (options.ifMatch !== undefined && (await this.head(key))?.etag !== options.ifMatch) { discard(body); return false; }
-      temporary = await writeTemporary(folder, body);
+      temporary = await writeTemporary(folder, body, options.flush ?? true);
       if (options.ifMatch !== undefined) {
         return await withLock(folder, key, async () => {
           if ((await this.head(key))?.etag !== options.ifMatch) return false;
@@ -111,7 +111,7 @@ export class FolderStore implements ObjectStore {
   async head(key: string): Promise<ObjectInfo | undefined> {
     checkKey(this.root, key);
     try {
-      return await describe(this.#path(key), key);
+      return describe(this.#path(key), key);
     } catch (error) {
       const mapped = this.#readError(error, key);
       if (mapped instanceof GenViewError && mapped.code === 'ObjectNotFound') return undefined;
@@ -171,16 +171,18 @@ export class FolderStore implements ObjectStore {
   }
 
   async #describeAll(keys: readonly string[]): Promise<ObjectInfo[]> {
-    const found = await Promise.all(keys.map(async (key) => {
+    if (keys.length > 0) await nextTurn();
+    const found: ObjectInfo[] = [];
+    for (const key of keys) {
       try {
-        return await describe(this.#path(key), key);
+        found.push(describe(this.#path(key), key));
       } catch (error) {
         // Removed since the folder was read: as if listed a moment later. A file that is there but cannot be read stays listed.
         const gone = (error as NodeJS.ErrnoException).code === 'ENOENT' && !await isLink(this.#path(key));
-        return gone ? undefined : { key, size: 0, etag: unreadableEtag };
+        if (!gone) found.push({ key, size: 0, etag: unreadableEtag });
       }
-    }));
-    return found.filter((info) => info !== undefined);
+    }
+    return found;
   }
 
   async delete(key: string): Promise<void> {
@@ -257,16 +259,20 @@ async function isLink(file: string | Buffer): Promise<boolean> {
   return lstat(file).then((found) => found.isSymbolicLink(), () => false);
 }
 
-async function describe(file: string | Buffer, key: string): Promise<ObjectInfo> {
-  const handle = await open(file);
+/**
+ * Without waiting in between: a thread's turn for each of open, stat, read and close makes a listing of small files
+ * ten times slower.
+ */
+function describe(file: string | Buffer, key: string): ObjectInfo {
+  const opened = openSync(file, 'r');
   try {
-    const found = await handle.stat({ bigint: true });
+    const found = fstatSync(opened, { bigint: true });
     if (found.isDirectory()) throw Object.assign(new Error('is a folder'), { code: 'EISDIR' });
     if (found.size > hashedBytes) return { key, size: Number(found.size), etag: `${found.mtimeNs.toString(36)}-${found.ino.toString(36)}` };
     // Size and etag of the same bytes, whatever happens to the name meanwhile.
-    const bytes = await handle.readFile();
-    return { key, size: bytes.length, etag: createHash('md5').update(bytes).digest('hex') };
-  } finally { await handle.close(); }
+    const bytes = readFileSync(opened);
+    return { key, size: bytes.length, etag: hash('md5', bytes, 'hex') };
+  } finally { closeSync(opened); }
 }
 
 /** `mkdir -p`. Node's own answers ENOENT on a read-only file system, which says nothing to the user. */
@@ -287,7 +293,7 @@ async function makeFolder(folder: string): Promise<void> {
   }
 }
 
-async function writeTemporary(folder: string, body: Uint8Array | string | Readable): Promise<string> {
+async function writeTemporary(folder: string, body: Uint8Array | string | Readable, flush: boolean): Promise<string> {
   const temporary = path.join(folder, `${privatePrefix}${thisProcess.machine}-${thisProcess.pid}-${uniqueToken()}.tmp`);
   let file;
   for (let attempt = 0; ; attempt++) {
@@ -310,7 +316,7 @@ async function writeTemporary(folder: string, body: Uint8Array | string | Readab
       await file.writeFile(body);
     }
     // Without this a loss of power can keep the new name and lose the content.
-    await file.datasync();
+    if (flush) await file.datasync();
     await file.close();
     return temporary;
   } catch (error) {
@@ -343,7 +349,7 @@ const lockLimit = 60_000;
 
 /** Runs `work` while no other process that uses `withLock` for this key does. */
 async function withLock<T>(folder: string, key: string, work: () => Promise<T>): Promise<T> {
-  const lock = path.join(folder, `${privatePrefix}${createHash('sha256').update(key).digest('hex').slice(0, 32)}.lock`);
+  const lock = path.join(folder, `${privatePrefix}${hash('sha256', key, 'hex').slice(0, 32)}.lock`);
   const token = uniqueToken();
   const own = path.join(folder, `${privatePrefix}${thisProcess.machine}-${thisProcess.pid}-${token}.tmp`);
   await writeFile(own, JSON.stringify({ ...thisProcess, token }), { flag: 'wx' });

@@ -45,7 +45,7 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     const own: Lease = { ...thisProcess, token: uniqueToken(), renewals: 0 };
     const other = await readLease(store, leaseKey);
     if (!other) {
-      if (await store.put(leaseKey, JSON.stringify(own), { ifNoneMatch: '*' })) return hold(own);
+      if (await store.put(leaseKey, JSON.stringify(own), { ifNoneMatch: '*', flush: false })) return hold(own);
       continue;
     }
     if (seen?.etag !== other.etag) seen = { etag: other.etag, since: performance.now() };
@@ -53,7 +53,7 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     const age = performance.now() - seen.since;
     // A live process of this machine may be stopped, or busy in a long native call: be patient.
     if (alive === false || age > (alive ? 10 * staleAfter : staleAfter)) {
-      if (await store.put(leaseKey, JSON.stringify(own), { ifMatch: other.etag })) {
+      if (await store.put(leaseKey, JSON.stringify(own), { ifMatch: other.etag, flush: false })) {
         log.warn(`taking over ${store.url(markerKey)}: the process that worked on it is gone`);
         return hold(own);
       }
@@ -90,7 +90,7 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
       running = running.then(async () => {
         const held = await readLease(store, leaseKey);
         const kept = held?.lease?.token === own.token
-          && await store.put(leaseKey, JSON.stringify({ ...own, renewals: ++renewals }), { ifMatch: held.etag });
+          && await store.put(leaseKey, JSON.stringify({ ...own, renewals: ++renewals }), { ifMatch: held.etag, flush: false });
         if (!kept && !stopped) {
           lost.abort(new GenViewError('LeaseLost', `another process took over ${store.url(markerKey)}; run the same command again`, { exitCode: ExitCode.TemporaryFailure }));
         }

@@ -13,6 +13,8 @@ export interface PutOptions {
   /** Only replace this version: resolves to false, without writing, when the object is another version or gone. */
   readonly ifMatch?: string;
   readonly contentType?: string;
+  /** Folders only: false spares the wait until the bytes are on the disk, for files that are easily made again. @default true */
+  readonly flush?: boolean;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { crc32, deflateSync } from 'node:zlib';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { centreCrop, decodeImage, encodePng, type Image, toPixels } from '../../src/dataset/image.ts';
 import { GenViewError } from '../../src/errors.ts';
@@ -35,8 +35,8 @@ function expectNear(actual: readonly number[], expected: readonly number[], tole
   actual.forEach((value, i) => expect(Math.abs(value - expected[i]!), `${actual.join()} near ${expected.join()}`).toBeLessThanOrEqual(tolerance));
 }
 
-const flat = (): sharp.Sharp => sharp(Buffer.from(Array.from({ length: 24 * 16 }, (_, i) => i % 24 < 12 ? blue : orange).flat()), { raw: { width: 24, height: 16, channels: 3 } });
-const noise = (): sharp.Sharp => sharp({ create: { width: 120, height: 90, channels: 3, background: '#888', noise: { type: 'gaussian', mean: 128, sigma: 50 } } });
+const flat = (): Sharp => sharp(Buffer.from(Array.from({ length: 24 * 16 }, (_, i) => i % 24 < 12 ? blue : orange).flat()), { raw: { width: 24, height: 16, channels: 3 } });
+const noise = (): Sharp => sharp({ create: { width: 120, height: 90, channels: 3, background: '#888', noise: { type: 'gaussian', mean: 128, sigma: 50 } } });
 
 function pngChunk(type: string, data: Uint8Array): Buffer {
   const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
@@ -94,7 +94,7 @@ describe('decoding', () => {
   });
 
   it('takes the first frame of an animation', async () => {
-    const frames = ['#ff0000', '#0000ff', '#00ff00'].map((background) => ({ create: { width: 12, height: 8, channels: 3 as const, background } }));
+    const frames = await Promise.all(['#ff0000', '#0000ff', '#00ff00'].map((background) => sharp({ create: { width: 12, height: 8, channels: 3, background } }).png().toBuffer()));
     for (const bytes of [await sharp(frames, { join: { animated: true } }).gif().toBuffer(), await sharp(frames, { join: { animated: true } }).webp({ lossless: true }).toBuffer()]) {
       expect((await sharp(bytes).metadata()).pages).toBe(3);
       const image = await decodeImage(bytes);

@@ -72,7 +72,8 @@ describe('once', () => {
     await event(first, 'exit');
     const killed = performance.now();
     expect(await second.outcome).toBe('done');
-    expect(performance.now() - killed).toBeLessThan(5000);
+    // Without waiting for the minute after which a lease goes stale.
+    expect(performance.now() - killed).toBeLessThan(30_000);
     expect(journalOf(folder)).toEqual(['first starts', 'second starts', 'second ends']);
     expect(await keysOf(openStore(folder))).toEqual(['stage/x.done']);
   });
