@@ -42,14 +42,9 @@ class OnnxProgram implements Program {
     checkInputs(this.#name, this.inputs, inputs);
     return this.state.exclusive(async () => {
       const feeds: Record<string, HostTensor> = {};
-      for (const name of this.#model.inputs) feeds[name] = name.startsWith('state/') ? this.state.borrow(name.slice(6)) : inputs[name]!;
-      const changed = Object.entries(this.#recording.nextState);
-      const targets: Record<string, HostTensor> = {};
-      for (const [name, { shape, type }] of changed) {
-        targets[nextName(name)] = { shape, dtype: type as HostTensor['dtype'], data: this.state.reserve(name) };
-      }
-      const results = await this.#session.run(feeds, [...this.#outputs.values(), ...changed.map(([name]) => nextName(name))], targets);
-      for (const [name] of changed) this.state.commit(name, results[nextName(name)]!);
+      for (const name of this.#model.inputs) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
+      const results = await this.#session.run(feeds);
+      for (const name of Object.keys(this.#recording.nextState)) this.state.commit(name, results[nextName(name)]!);
       return Object.fromEntries([...this.#outputs].map(([name, modelName]) => {
         const { shape, type } = this.#recording.outputs[name]!;
         return [name, { shape: [...shape], dtype: type, data: results[modelName]! } as HostTensor];

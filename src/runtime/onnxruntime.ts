@@ -20,12 +20,10 @@ export class Session {
 
   constructor(session: ort.InferenceSession) { this.#session = session; }
 
-  /** Runs the model. `targets` are arrays that outputs are written into; other outputs get new arrays. */
-  async run(feeds: NamedTensors, outputs: readonly string[], targets: Readonly<Record<string, HostTensor>> = {}): Promise<Record<string, DataOf[DataType]>> {
-    const fetches: Record<string, ort.Tensor | null> = {};
-    for (const name of outputs) fetches[name] = name in targets ? toOrt(targets[name]!) : null;
-    const results = await this.#session.run(Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)])), fetches);
-    return Object.fromEntries(outputs.map((name) => [name, results[name]!.data as DataOf[DataType]]));
+  /** Runs the model; every output is a new array. (onnxruntime-node copies outputs even when it is given arrays to write them into.) */
+  async run(feeds: NamedTensors): Promise<Record<string, DataOf[DataType]>> {
+    const results = await this.#session.run(Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)])));
+    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, tensor.data as DataOf[DataType]]));
   }
 
   async dispose(): Promise<void> { await this.#session.release(); }

@@ -10,20 +10,16 @@ interface Slot {
   host?: HostTensor | undefined;
   /** The current value on the device of a tensorflow program. */
   device?: tf.Tensor | undefined;
-  /** An array of the right size that nobody else holds, for the next value. */
-  spare?: DataOf[DataType] | undefined;
-  /** Whether `host` was handed out: its array then stays as it is. */
-  lent: boolean;
 }
 
-/** Arrays of a run's new state: written by the engine, then exchanged for the current ones. */
+/** State in main memory and, between runs of a tensorflow program, on its device. Arrays are replaced, never written to. */
 export class MemoryState implements State {
   readonly #slots = new Map<string, Slot>();
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(tensors: NamedTensors) {
     for (const [name, { shape, dtype, data }] of Object.entries(tensors)) {
-      this.#slots.set(name, { shape: [...shape], dtype, host: { shape: [...shape], dtype, data: data.slice() as DataOf[DataType] }, lent: false });
+      this.#slots.set(name, { shape: [...shape], dtype, host: { shape: [...shape], dtype, data: data.slice() as DataOf[DataType] } });
     }
   }
 
@@ -40,12 +36,7 @@ export class MemoryState implements State {
     return { shape, dtype };
   }
 
-  get(name: string): HostTensor {
-    const slot = this.#slot(name);
-    const value = this.#read(slot);
-    slot.lent = true;
-    return value;
-  }
+  get(name: string): HostTensor { return this.#read(this.#slot(name)); }
 
   set(name: string, value: HostTensor): void {
     const slot = this.#slot(name);
@@ -55,7 +46,6 @@ export class MemoryState implements State {
     slot.device?.dispose();
     slot.device = undefined;
     slot.host = { shape: slot.shape, dtype: slot.dtype, data: value.data.slice() as DataOf[DataType] };
-    slot.lent = false;
   }
 
   snapshot(): NamedTensors {
@@ -92,26 +82,12 @@ export class MemoryState implements State {
     return slot.host;
   }
 
-  /** The current value, for an engine that only reads it during its run. */
-  borrow(name: string): HostTensor { return this.#read(this.#slot(name)); }
-
-  /** An array for the next value, different from the current one. */
-  reserve(name: string): DataOf[DataType] {
-    const slot = this.#slot(name);
-    const array = slot.spare ?? newArray(slot.dtype, slot.shape.reduce((a, b) => a * b, 1));
-    slot.spare = array;
-    return array;
-  }
-
-  /** Makes `data` (from {@link reserve}) the current value. */
+  /** Makes `data` (not copied) the current value. */
   commit(name: string, data: DataOf[DataType]): void {
     const slot = this.#slot(name);
-    // The old array is used again for the value after the next, unless someone may still be reading it.
-    slot.spare = slot.host && !slot.lent ? slot.host.data : undefined;
     slot.device?.dispose();
     slot.device = undefined;
     slot.host = { shape: slot.shape, dtype: slot.dtype, data };
-    slot.lent = false;
   }
 
   /** The current value as a tensor kept on the device of the selected tf.js backend. */
@@ -127,7 +103,6 @@ export class MemoryState implements State {
     slot.device?.dispose();
     slot.device = tensor;
     slot.host = undefined;
-    slot.lent = false;
   }
 
   /** Brings everything back to main memory and frees the device. */
@@ -137,14 +112,6 @@ export class MemoryState implements State {
       slot.device?.dispose();
       slot.device = undefined;
     }
-  }
-}
-
-function newArray(dtype: DataType, length: number): DataOf[DataType] {
-  switch (dtype) {
-    case 'float32': return new Float32Array(length);
-    case 'int32': return new Int32Array(length);
-    case 'bool': return new Uint8Array(length);
   }
 }
 

@@ -135,21 +135,21 @@ describe('a compiled training step', () => {
   });
 
   it('needs no more memory after 500 steps', async () => {
-    const state = createState({ w: normal([64, 64]), m: normal([64, 64]) });
+    const state = createState({ w: normal([256, 256]), m: normal([256, 256]) });
     const program = await kept(compile(({ x }, s) => {
       const { value, grads } = tf.variableGrads(() => tf.mean(tf.square(tf.matMul(x as tf.Tensor2D, s['w']! as tf.Tensor2D))), [s['w']!]);
       s['m']!.assign(tf.add(tf.mul(s['m']!, 0.9), grads['w']!));
       s['w']!.assign(tf.sub(s['w']!, tf.mul(s['m']!, 0.01)));
       return { loss: value };
-    }, { x: { shape: [64, 64] } }, { state, threads: 1 }));
-    const x = normal([64, 64]);
+    }, { x: { shape: [16, 256] } }, { state, threads: 1 }));
+    const x = normal([16, 256]);
     for (let k = 0; k < 100; k++) await program.run({ x });
     const before = process.memoryUsage(), tensors = tf.memory().numTensors;
     for (let k = 0; k < 500; k++) await program.run({ x });
     const after = process.memoryUsage();
     expect(tf.memory().numTensors).toBe(tensors);
-    // 500 steps touch 16 MB of state; nearly all of it is reused.
-    expect(after.rss - before.rss).toBeLessThan(30e6);
+    // 500 steps make 262 MB of new state; what is not collected yet stays far below.
+    expect(after.rss - before.rss).toBeLessThan(130e6);
   });
 });
 
