@@ -44,7 +44,7 @@ export interface Program {
   readonly state: State;
   /** Runs once, updates the state, returns the function's outputs. Inputs are checked against the signature. */
   run(inputs: NamedTensors): Promise<NamedTensors>;
-  /** The program as a self-contained .onnx file (executor onnxruntime only). State tensors are inputs and outputs `state/<name>`. */
+  /** The program as a self-contained .onnx file (executor onnxruntime only). A state tensor is the input `state/<name>` (when read) and the output `state/<name>:next` (when assigned). */
   toOnnx(): Uint8Array;
   dispose(): Promise<void>;
 }
