@@ -14,7 +14,7 @@ Each command continues what an earlier call left unfinished.`))
 
 function renderDemo(): Command {
   return new Command('render-demo')
-    .summary('render the embedded dataset')
+    .summary('render the demo images')
     .description(prose(`Renders the embedded dataset, 32 x 32 pixel PNG files and their exact foreground masks. Recipes name it
 builtin:demo and need no folder; this is for looking at it, or for more images.`))
     .argument('<folder>', 'where to write it')
@@ -33,10 +33,10 @@ Examples:
 
 function unpackCifar10Command(): Command {
   return new Command('unpack-cifar10')
-    .summary('cut PNG mosaics of CIFAR-10 into images')
+    .summary('unpack CIFAR-10 mosaics')
     .description(prose(`Cuts mosaics of 40 x 25 tiles (train-00.png ..., test-00.png ...; label = tile number modulo 10) into
 train/<class>/*.png and val/<class>/*.png.`))
-    .argument('<mosaics>', 'folder of the mosaics')
+    .argument('<mosaics>', 'folder of the PNG mosaics')
     .argument('<folder>', 'where to write the images')
     .option('--train <n>', 'training images (default: all)', wholeNumber(1))
     .option('--test <n>', 'test images (default: all)', wholeNumber(1))
@@ -52,7 +52,7 @@ Examples:
 
 function unpackTinyImagenetCommand(): Command {
   return new Command('unpack-tiny-imagenet')
-    .summary('unpack class archives of Tiny ImageNet')
+    .summary('unpack Tiny ImageNet')
     .description(prose(`Unpacks <wnid>.tgz archives, chosen by classes.tsv beside them, into train/<class>/*.JPEG and
 val/<class>/*.JPEG.`))
     .argument('<archives>', 'folder of classes.tsv and the archives')

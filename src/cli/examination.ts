@@ -45,7 +45,8 @@ export async function examine(storeLocation: string): Promise<Check[]> {
       const { encodePng, decodeImage } = await import('../dataset/image.ts');
       const { data } = await decodeImage(await encodePng({ width: 1, height: 1, data: Uint8Array.of(1, 2, 3) }));
       if ([...data].join() !== '1,2,3') throw new Error('sharp does not decode what it encoded');
-      return `sharp ${version('sharp')}, decodes`;
+      const { default: sharp } = await import('sharp');
+      return `sharp ${sharp.versions.sharp ?? ''} with libvips ${sharp.versions.vips}, decodes`;
     }),
     ...(await listBuiltinModels()).map(({ name, bytes, file }): Check => bytes === null
       ? { name, ok: false, found: `${file} is missing; reinstall genview, or train it: genview models train-demo` }

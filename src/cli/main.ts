@@ -22,7 +22,6 @@ export function createProgram(): Command {
     .description(prose(`GenView: from a folder of images to an evaluated self-supervised encoder,
 with generated views beside the ordinary ones.`))
     .version(version, '-V, --version', 'print the version')
-    .helpCommand(false)
     .addHelpText('after', `
 Start here:
   genview demo                       the whole method on the embedded dataset, in minutes
@@ -36,7 +35,7 @@ process was lost (run the same command again), 130 stopped by Ctrl-C.`);
     datasetCommand(), modelsCommand(), stageCommand(), doctorCommand(),
   ]) program.addCommand(command);
   for (const command of allCommands(program)) {
-    command.exitOverride().helpOption('-h, --help', 'explain the command').showHelpAfterError(`(${pathOf(command)} --help explains it)`);
+    command.exitOverride().helpCommand(false).helpOption('-h, --help', 'explain the command').showHelpAfterError(`(${pathOf(command)} --help explains it)`);
   }
   return program;
 }
@@ -49,18 +48,24 @@ function allCommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(allCommands)];
 }
 
-/** Runs the command line and sets the process's exit status; never throws. */
-export async function main(argv: readonly string[]): Promise<void> {
-  // `genview … | head` closes our standard output: nobody listens any more.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? ExitCode.Ok : ExitCode.Failure));
+/** Runs a command line; never throws. @returns the exit status */
+export async function execute(argv: readonly string[]): Promise<number> {
   try {
     await createProgram().parseAsync(argv);
+    return Number(process.exitCode ?? ExitCode.Ok);
   } catch (error) {
-    process.exitCode = explain(error);
+    return explain(error);
   }
-  // Native engines keep threads, and stores keep sockets, that would delay the end.
-  await new Promise((resolve) => process.stdout.write('', resolve));
-  process.exit();
+}
+
+/** The whole program: runs the command line and ends the process. */
+export async function main(argv: readonly string[]): Promise<never> {
+  // `genview … | head` closes our standard output: nobody listens any more.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? ExitCode.Ok : ExitCode.Failure));
+  const status = await execute(argv);
+  // Pipes take their time; native engines keep threads, and stores keep sockets, that would delay the end.
+  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))));
+  process.exit(status);
 }
 
 /** Says what went wrong on standard error. @returns the exit status */
@@ -74,7 +79,8 @@ export function explain(error: unknown): number {
     return error.exitCode;
   }
   if (error instanceof GenViewError) {
-    process.stderr.write(`genview: ${error.message}\n`);
+    const problems = error.message.split('\n').length;
+    process.stderr.write(problems === 1 ? `genview: ${error.message}\n` : `genview: ${problems} problems\n${error.message}\n`);
     if (process.env['GENVIEW_DEBUG'] && error.stack) process.stderr.write(`${error.stack}\n`);
     return error.exitCode;
   }

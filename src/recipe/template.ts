@@ -118,9 +118,11 @@ pretraining:
   # A run that is stopped loses at most so many steps.
   #checkpointSteps: 100
 
-# Each is pretrained and evaluated; its settings are laid over those above. These two are the default.
+# Each is pretrained and evaluated; its settings are laid over those above. These two are the default. Variants that differ
+# only in the seed of pretraining and evaluation show the spread.
 variants:
   - name: baseline
+    #seed: 0
     pretraining:
       views: { probability: 0 }
       qualityLoss: { enabled: false }

@@ -1,0 +1,112 @@
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { silentLog } from '../../src/log.ts';
+import type { ResolvedRun, StageContext } from '../../src/stages/contract.ts';
+import { recordFailure } from '../../src/stages/recordFailure.ts';
+import { resolveRecipe } from '../../src/stages/resolveRecipe.ts';
+import { openStore, readJson } from '../../src/storage/index.ts';
+
+const context: StageContext = { signal: new AbortController().signal, log: silentLog, threads: 1 };
+const text = `name: birds
+dataset: { url: images }
+foreground: { encoder: { model: models/encoder.onnx } }
+generation: { generator: models/generator }
+variants: [{ name: baseline }, { name: wide, pretraining: { nodes: 2 } }]
+`;
+
+let folder: string, recipe: string, store: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'genview-resolve #1 '));
+  recipe = path.join(folder, 'recipe.yaml');
+  store = pathToFileURL(path.join(folder, 'store')).href;
+  await mkdir(path.join(folder, 'images/cat'), { recursive: true });
+  await mkdir(path.join(folder, 'models/generator/unet'), { recursive: true });
+  await writeFile(path.join(folder, 'images/cat/1.png'), 'x');
+  await writeFile(path.join(folder, 'models/encoder.onnx'), 'abc');
+  await writeFile(path.join(folder, 'models/generator/unet/weights'), 'def');
+  await writeFile(recipe, text);
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const resolve = (): ReturnType<typeof resolveRecipe> => resolveRecipe({ recipe: pathToFileURL(recipe).href, store }, context);
+
+describe('ResolveRecipe', () => {
+  it('writes the recipe with its defaults, its locations as URLs and the hashes of its models', async () => {
+    const { run, runId, variants } = await resolve();
+    expect(runId).toMatch(/^birds-[0-9a-f]{8}$/);
+    expect(run).toBe(`${store}/runs/${runId}/`);
+    expect(variants).toEqual([{ name: 'baseline', nodes: 1 }, { name: 'wide', nodes: 2 }]);
+    const written = await readJson<ResolvedRun>(openStore(store), `runs/${runId}/recipe.json`);
+    expect(written.recipe.dataset.url).toBe(`${pathToFileURL(folder).href}/images/`);
+    expect(written.recipe.foreground.encoder).toEqual({ model: `${pathToFileURL(folder).href}/models/encoder.onnx`, imageSize: 32 });
+    // printf abc | sha256sum
+    expect(written.models.encoder).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
+    expect(written.models.generator).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it('gives the same run for the same recipe, and another for another one or other models', async () => {
+    const first = await resolve();
+    await writeFile(recipe, `# a comment\n${text}seed: 0\n`);
+    expect(await resolve()).toEqual(first);
+    await writeFile(recipe, `${text}seed: 1\n`);
+    expect((await resolve()).runId).not.toBe(first.runId);
+    await writeFile(recipe, text);
+    await writeFile(path.join(folder, 'models/generator/unet/weights'), 'DEF');
+    expect((await resolve()).runId).not.toBe(first.runId);
+    await writeFile(path.join(folder, 'models/generator/unet/weights'), 'def');
+    await writeFile(path.join(folder, 'models/encoder.onnx'), 'ABC');
+    expect((await resolve()).runId).not.toBe(first.runId);
+  });
+
+  it('refuses a recipe that is not there', async () => {
+    await rm(recipe);
+    await expect(resolve()).rejects.toMatchObject({ code: 'RecipeNotFound', message: `there is no recipe at ${recipe}; \`genview init\` writes one to start from` });
+  });
+
+  it('refuses a recipe that is no text', async () => {
+    await writeFile(recipe, Buffer.of(0x80, 0xff, 0x00));
+    await expect(resolve()).rejects.toMatchObject({ code: 'RecipeInvalid', message: `${recipe}: is not a text file in UTF-8` });
+  });
+
+  it('refuses a faulty recipe with the path of the file, and leaves no run', async () => {
+    await writeFile(recipe, `${text}sed: 1\n`);
+    await expect(resolve()).rejects.toMatchObject({ code: 'RecipeInvalid', message: `${recipe}:6: sed: is not a field of a recipe; did you mean seed?` });
+    expect(existsSync(path.join(folder, 'store'))).toBe(false);
+  });
+
+  it.each([
+    ['images', 'DatasetMissing', /^dataset\.url: there are no files at file:.*\/images\//],
+    ['models/encoder.onnx', 'ModelNotFound', /^foreground\.encoder\.model: there is no file file:.*encoder\.onnx/],
+    ['models/generator', 'ModelNotFound', /^generation\.generator: there are no files at file:.*\/models\/generator\//],
+  ])('refuses a recipe whose %s is missing', async (name, code, message) => {
+    await rm(path.join(folder, name), { recursive: true });
+    await expect(resolve()).rejects.toMatchObject({ code, message: expect.stringMatching(message) as unknown });
+  });
+
+  it.each([
+    ['dataset: { url: images }', 'dataset: { url: "builtin:cats" }', /^dataset\.url: there is no dataset builtin:cats/],
+    ['models/encoder.onnx', '"builtin:clip"', /^foreground\.encoder\.model: there is no model builtin:clip/],
+  ])('refuses an unknown built-in: %s', async (field, replacement, message) => {
+    await writeFile(recipe, text.replace(field, replacement));
+    await expect(resolve()).rejects.toThrow(message);
+  });
+});
+
+describe('RecordFailure', () => {
+  it('leaves the reason beside the recipe; the next attempt takes it away', async () => {
+    const { run, runId } = await resolve();
+    const { record } = await recordFailure({ run, error: 'DatasetEmpty', cause: 'no images' });
+    expect(record).toBe(`${run}failure.json`);
+    expect(await readJson(openStore(store), `runs/${runId}/failure.json`)).toMatchObject({ error: 'DatasetEmpty', cause: 'no images' });
+    await resolve();
+    expect(await openStore(store).head(`runs/${runId}/failure.json`)).toBeUndefined();
+  });
+
+  it('has no place for a failure before there is a run', async () => {
+    expect(await recordFailure({ error: 'RecipeInvalid', cause: 'r.yaml:1: name: is missing' })).toEqual({ record: null });
+  });
+});
