@@ -12,6 +12,16 @@ import { jsonLines, shardName } from './shards.ts';
 const mapsPerShard = 16;
 
 /**
+ * Positions, in the listing of a shard, of the training images whose map is kept: all of them, or `wanted` at equal distances. Images are listed class
+ * after class, so the first ones would be of one class. The choice depends on the listing alone; one that turns out unreadable is not replaced.
+ */
+function positionsOfMaps(listed: readonly ListedImage[], wanted: number): Set<number> {
+  const training = listed.flatMap(({ split }, position) => split === 'train' ? [position] : []);
+  const count = Math.min(wanted, training.length);
+  return new Set(Array.from({ length: count }, (_, i) => training[Math.floor((i + 0.5) * training.length / count)]!));
+}
+
+/**
  * AnalyzeForeground: every image of a shard is decoded and, when it is for training, gets its foreground proportion (Eq. 7); one that cannot be
  * decoded is quarantined with the reason. Every listed image has one line in the output.
  */
@@ -28,7 +38,8 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
     const analysed: AnalyzedImage[] = [];
     let pending: { line: number; image: Image }[] = [];
     let encoder: Encoder | undefined;
-    let maps = 0, quarantined = 0;
+    let quarantined = 0;
+    const keepsMap = positionsOfMaps(listed, mapsPerShard);
     const analyse = async (): Promise<void> => {
       if (pending.length === 0) return;
       encoder ??= await openEncoder(encoderRecipe, { threads: context.threads, batch });
@@ -40,7 +51,7 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
         analysed[line] = {
           ...(analysed[line] as AnalyzedImage & { status: 'used' }),
           foregroundProportion: foregroundProportion(own, model.threshold),
-          ...(maps++ < mapsPerShard && { map: displayMap(own) }),
+          ...(keepsMap.has(line) && { map: displayMap(own) }),
         };
       }
       pending = [];

@@ -113,7 +113,7 @@ export type AnalyzedImage =
       readonly height: number;
       /** Absent for validation images, which are only checked. */
       readonly foregroundProportion?: number;
-      /** Min-max normalised first-component map, row-major, 0-255; kept for the first 16 training images of a shard. */
+      /** Min-max normalised first-component map, row-major, 0-255; kept for at most 16 training images, spread evenly over the shard's. */
       readonly map?: readonly number[];
     })
   | (ListedImage & { readonly status: 'quarantined'; readonly reason: string });

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { analyzeForeground } from '../../src/stages/analyzeForeground.ts';
 import type { AnalyzedImage, ForegroundModel, ListedImage } from '../../src/stages/contract.ts';
@@ -65,10 +65,13 @@ describe('from sampled tokens to planned views', () => {
     expect(analysed.some((line) => line.split === 'val' && 'foregroundProportion' in line)).toBe(false);
   });
 
-  test('maps of the first training images, 0 to 255', async () => {
-    const [first] = await lines<AnalyzedImage & { map: number[] }>(small.store, `${small.plan.analysis}shard-00000.jsonl`);
-    expect(first!.map).toHaveLength(16);
-    expect([Math.min(...first!.map), Math.max(...first!.map)]).toEqual([0, 255]);
+  test('a small shard keeps the maps of all its training images, 0 to 255', async () => {
+    const analysed = await lines<AnalyzedImage & { map?: number[] }>(small.store, `${small.plan.analysis}shard-00001.jsonl`);
+    for (const { split, status, map } of analysed) {
+      if (split === 'val' || status === 'quarantined') { expect(map).toBeUndefined(); continue; }
+      expect(map).toHaveLength(16);
+      expect([Math.min(...map!), Math.max(...map!)]).toEqual([0, 255]);
+    }
   });
 
   test('the plan counts everything and levels follow the proportions', async () => {
@@ -151,6 +154,25 @@ describe('from sampled tokens to planned views', () => {
     await small.store.put(`${other.plan.analysis}shard-00001.jsonl`, `${JSON.stringify(first)}\n`);
     await expect(planViews({ run: other.run }, context)).rejects.toMatchObject({ code: 'ImagesUnaccounted' });
   });
+});
+
+test('a shard keeps 16 maps, spread over its classes, whatever the batch', async () => {
+  const files: Record<string, Uint8Array | string> = {};
+  // 40 training images of four classes, a validation image listed among them; number 6, one of the 16 choices, is no image.
+  for (let i = 0; i < 40; i++) files[`${String.fromCharCode(97 + Math.floor(i / 10))}/${i}.png`] = i === 6 ? 'text' : await discImage(i, radii[i % 5]!);
+  const small = await createRun(smallRecipe(), files, [40, 0]);
+  const listed = small.listed.flatMap((image) => image.index === 5 ? [{ ...image, path: 'val.png', split: 'val' as const }, image] : [image]);
+  await writeFile(`${small.images}/val.png`, await discImage(99, 0.7));
+  const kept: number[][] = [];
+  for (const batch of [3, 32]) {
+    const { run, plan } = await addRun(small.store, small.images, listed, smallRecipe({ quarantineLimit: 0.2, foreground: { batch }, seed: batch }), [41, 0]);
+    await fitForeground({ run }, context);
+    await analyzeForeground({ run, shard: 0 }, context);
+    kept.push((await lines<AnalyzedImage & { map?: number[] }>(small.store, `${plan.analysis}shard-00000.jsonl`)).flatMap(({ path, map }) => map ? [parseInt(path.slice(2), 10)] : []));
+  }
+  // Middles of 16 equal pieces of 40: 1.25, 3.75, 6.25, ...
+  expect(kept).toEqual(Array.from({ length: 2 }, () => [1, 3, 8, 11, 13, 16, 18, 21, 23, 26, 28, 31, 33, 36, 38]));
+  await small.remove();
 });
 
 test('a sample without a readable image is an error', async () => {
