@@ -28,7 +28,7 @@ export const demoEncoderConfig: ResNetConfig = {
 /** Channel statistics of the encoder's and the U-Net's input: [0, 1] -> [-1, 1]. */
 export const demoMean = 0.5, demoStd = 0.5;
 
-export const demoUNetConfig: UNetConfig = { channels: 3, patch: 2, widths: [64, 96, 160], blocks: [1, 1, 1], groups: 16, embedding: 192, classLabels: 2 * 128 };
+export const demoUNetConfig: UNetConfig = { channels: 3, patch: 2, widths: [48, 80, 128], blocks: [1, 1, 1], groups: 16, embedding: 160, classLabels: 2 * 128 };
 
 const modelFolder = new URL('../../models/demo/', import.meta.url);
 

@@ -27,9 +27,9 @@ export interface DemoTrainingOptions {
   readonly work: string;
   /** Folder that receives `encoder.safetensors` and `unclip.safetensors`. @default models/demo of the package */
   readonly out?: string;
-  /** @default 900 */
+  /** @default 650 */
   readonly encoderSteps?: number;
-  /** @default 6000 */
+  /** @default 3000 */
   readonly unclipSteps?: number;
   /** Images rendered for training, all without labels. @default 16000 */
   readonly images?: number;
@@ -53,7 +53,7 @@ const unconditional = 0.1;
  * continues from it.
  */
 export async function trainDemoModels(options: DemoTrainingOptions, log: Log, signal?: AbortSignal): Promise<void> {
-  const { work, encoderSteps = 900, unclipSteps = 6000, images: count = 16_000, seed = 0 } = options;
+  const { work, encoderSteps = 650, unclipSteps = 3000, images: count = 16_000, seed = 0 } = options;
   const out = options.out ?? dirname(demoModelFiles.encoder);
   await mkdir(work, { recursive: true });
   await mkdir(out, { recursive: true });
@@ -282,7 +282,7 @@ async function trainUnclip(images: readonly Image[], embeddings: { values: Float
     return {
       images: float32(pixels, shape), noise: float32(random.normals(n * length), shape), signal: float32(signal, [n]), sigma: float32(sigma, [n]), timestep: float32(timestep, [n]),
       classLabels: float32(labels, [n, 2 * width]), step: scalar(step + 1),
-      learningRate: scalar(learningRateAt(step, 6e-4, { epochs: steps, warmupEpochs: 100 })), ema: scalar(Math.min(0.999, (1 + step) / (10 + step))),
+      learningRate: scalar(learningRateAt(step, 8e-4, { epochs: steps, warmupEpochs: 100 })), ema: scalar(Math.min(0.999, (1 + step) / (10 + step))),
     };
   }, settings);
   const result = program.state.snapshot();
