@@ -68,7 +68,7 @@ async function readClasses(file: string): Promise<{ wnid: string; className: str
     const field = (name: string): string => fields[names.indexOf(name)] ?? '';
     const [wnid, subset] = [field('wnid'), Number(field('smallest_subset'))];
     if (!/^n\d{8}$/.test(wnid) || !Number.isInteger(subset)) throw new GenViewError('DatasetMissing', `${file} line ${i + 2} is not a class with wnid and smallest_subset`);
-    // "king penguin, Aptenodytes patagonica" -> n02056570_king_penguin: unique, readable, and in the order of the labels.
+    // "king penguin, Aptenodytes patagonica" -> n02056570_king_penguin: unique and readable.
     const className = `${wnid}_${field('name').split(',')[0]!.trim().replaceAll(/[^A-Za-z0-9-]+/g, '_')}`;
     return { wnid, className, subset, images: Number(field('train')) + Number(field('val')) };
   });

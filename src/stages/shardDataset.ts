@@ -47,8 +47,8 @@ const parallelPuts = 8;
  * `plan.json`. A call that reaches its limits returns a continuation to call again with.
  *
  * The listing's hash covers path, size and etag of every image. For a folder the etag is a hash of the content, so that
- * copies of a dataset share all later work; it costs reading every byte once (about 0.3 s a gigabyte from memory, else
- * at the speed of the disk). For S3 it is the object's own etag and costs nothing.
+ * copies of a dataset share all later work; it costs reading every byte of it once in each run. For S3 it is the object's
+ * own etag, which costs nothing and is the same hash for plain uploads.
  *
  * Throws `DatasetMissing`, `DatasetEmpty`, `TooFewImages`, `OneClass`, `NoValidationImages`.
  */

@@ -1,11 +1,16 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { once, openStore } from '../../src/storage/index.ts';
+import { silentLog } from '../../src/log.ts';
+import { parseRecipe } from '../../src/recipe/parse.ts';
+import type { Recipe } from '../../src/recipe/recipe.ts';
+import type { RunPlan } from '../../src/stages/contract.ts';
+import { shardDataset } from '../../src/stages/shardDataset.ts';
+import { once, openStore, readJson, writeJson } from '../../src/storage/index.ts';
 import { codeOf, describeObjectStore, keysOf, text } from '../storage/objectStoreContract.ts';
 
 const version = '5.2.5';
@@ -77,6 +82,29 @@ describe.skipIf(missing)('S3', () => {
     expect(outcomes.toSorted()).toEqual(['already', 'already', 'done']);
     expect(runs).toBe(1);
     expect(await keysOf(store)).toEqual(['x.done']);
+  });
+
+  it('gives a dataset the address that the same files have in a folder', async () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'genview-s3-'));
+    try {
+      const plans: RunPlan[] = [];
+      for (const [images, store] of [[`s3://${bucket}/images/`, `s3://${bucket}/store`], [`${folder}/images`, `${folder}/store`]] as const) {
+        for (const split of ['train', 'val']) {
+          for (const name of ['a', 'ü b']) for (let i = 0; i < 4; i++) await openStore(images).put(`${split}/${name}/${i}.jpg`, `${split} ${name} ${i}`);
+        }
+        const parsed = parseRecipe('name: test\ndataset:\n  url: x\n', 'test.yaml');
+        const recipe: Recipe = { ...parsed, dataset: { ...parsed.dataset, url: openStore(images).root, shardSize: 5 }, variants: parsed.variants.map((variant) => ({ ...variant, pretraining: { ...variant.pretraining, batch: 4 } })) };
+        const runs = openStore(store);
+        await writeJson(runs, 'runs/r/recipe.json', { runId: 'r', store: runs.root, recipe, models: { encoder: 'e', generator: 'g' } });
+        const context = { signal: new AbortController().signal, log: silentLog, threads: 1 };
+        let continuation: string | null = null, shards = 0;
+        do ({ continuation, shards } = await shardDataset({ run: runs.url('runs/r/'), continuation }, context, { objects: 6 })); while (continuation !== null);
+        expect(shards).toBe(4);
+        plans.push(await readJson<RunPlan>(runs, 'runs/r/plan.json'));
+        expect(await keysOf(runs, plans[0]!.dataset)).toEqual(['.done', 'dataset.json', 'sample.jsonl', 'shard-00000.jsonl', 'shard-00001.jsonl', 'shard-00002.jsonl', 'shard-00003.jsonl'].map((name) => plans[0]!.dataset + name));
+      }
+      expect(plans[1]).toEqual(plans[0]);
+    } finally { rmSync(folder, { recursive: true }); }
   });
 
   it('says what is wrong', async () => {
