@@ -87,7 +87,7 @@ export async function shardDataset(input: ShardDatasetInput, context: StageConte
   }
   const shards = Math.max(2, Math.ceil(layout.images / recipe.dataset.shardSize));
   const plan = planArtefacts(run, finishHash(state.hash), shards);
-  await once(store, `${plan.dataset}.done`, async (signal) => {
+  await once(store, `${plan.dataset}dataset.done`, async (signal) => {
     await writeShards(store, plan.dataset, { sessionPrefix, state, layout, shards, recipe }, { ...context, signal });
   }, { signal: context.signal, log: context.log });
 

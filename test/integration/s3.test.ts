@@ -101,7 +101,7 @@ describe.skipIf(missing)('S3', () => {
         do ({ continuation, shards } = await shardDataset({ run: runs.url('runs/r/'), continuation }, context, { objects: 6 })); while (continuation !== null);
         expect(shards).toBe(4);
         plans.push(await readJson<RunPlan>(runs, 'runs/r/plan.json'));
-        expect(await keysOf(runs, plans[0]!.dataset)).toEqual(['.done', 'dataset.json', 'sample.jsonl', 'shard-00000.jsonl', 'shard-00001.jsonl', 'shard-00002.jsonl', 'shard-00003.jsonl'].map((name) => plans[0]!.dataset + name));
+        expect(await keysOf(runs, plans[0]!.dataset)).toEqual(['dataset.done', 'dataset.json', 'sample.jsonl', 'shard-00000.jsonl', 'shard-00001.jsonl', 'shard-00002.jsonl', 'shard-00003.jsonl'].map((name) => plans[0]!.dataset + name));
       }
       expect(plans[1]).toEqual(plans[0]);
     } finally { rmSync(folder, { recursive: true }); }
