@@ -22,6 +22,6 @@ Examples:
       ]);
       const { store, runPrefix } = await openResolved(await findRun(run, options.store));
       if (stage === undefined) await printHistory(store, runPrefix, options.json === true);
-      else await printStageLogs(store, runPrefix, stage);
+      else await printStageLogs(store, runPrefix, stage, options.json === true);
     });
 }

@@ -1,6 +1,7 @@
-import { pipeline } from 'node:stream/promises';
+import { createInterface } from 'node:readline';
 import { GenViewError } from '../errors.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
+import { messageOf } from '../stages/recordFailure.ts';
 import { readLines } from '../storage/index.ts';
 import type { HistoryEvent } from '../workflow/asl/history.ts';
 
@@ -21,7 +22,7 @@ export async function printHistory(store: ObjectStore, runPrefix: string, json: 
 function describe(event: HistoryEvent): string | undefined {
   const details = Object.entries(event).find(([key]) => key.endsWith('EventDetails'))?.[1] as Record<string, unknown> | undefined;
   const text = (field: string): string => typeof details?.[field] === 'string' ? details[field] : '';
-  const cause = text('cause') === '' ? '' : `: ${reason(text('cause'))}`;
+  const cause = text('cause') === '' ? '' : `: ${messageOf(text('cause'))}`;
   if (event.type.endsWith('StateEntered')) return `${text('name')} started`;
   if (event.type.endsWith('StateExited')) return `${text('name')} ended`;
   if (event.type.startsWith('Execution')) return `execution ${event.type.slice('Execution'.length).toLowerCase()}${text('error') && ` with ${text('error')}`}${cause}`;
@@ -29,16 +30,8 @@ function describe(event: HistoryEvent): string | undefined {
   return undefined;
 }
 
-/** A job's or a function's description of its failure says more than needs a line. */
-function reason(cause: string): string {
-  try {
-    const { StatusReason, errorMessage } = JSON.parse(cause) as { StatusReason?: string; errorMessage?: string };
-    return StatusReason ?? errorMessage ?? cause;
-  } catch { return cause; }
-}
-
-/** Logs whose name begins with the stage's, each under its name. */
-export async function printStageLogs(store: ObjectStore, runPrefix: string, stage: string): Promise<void> {
+/** Logs whose name begins with the stage's, each under its name; with `json` the lines as they are. */
+export async function printStageLogs(store: ObjectStore, runPrefix: string, stage: string, json: boolean): Promise<void> {
   const folder = `${runPrefix}logs/`;
   const available: string[] = [];
   let printed = 0;
@@ -46,11 +39,20 @@ export async function printStageLogs(store: ObjectStore, runPrefix: string, stag
     const name = key.slice(folder.length).replace(/\.log$/, '');
     available.push(name);
     if (name !== stage && !name.startsWith(`${stage}-`)) continue;
-    process.stdout.write(`==> ${name}\n`);
-    await pipeline(await store.getStream(key), process.stdout, { end: false });
+    if (!json) process.stdout.write(`==> ${name}\n`);
+    for await (const line of createInterface({ input: await store.getStream(key) })) process.stdout.write(`${json ? line : readableLine(line)}\n`);
     printed += 1;
   }
   if (printed === 0) {
     throw new GenViewError('LogNotFound', available.length === 0 ? `there are no logs in ${store.url(folder)}` : `there is no log of ${stage}; there are ${available.join(', ')}`);
   }
+}
+
+/** Programs of ours write JSON lines; what anything else wrote stays as it is. */
+function readableLine(line: string): string {
+  try {
+    const { time, level, message, stack } = JSON.parse(line) as { time?: string; level?: string; message?: string; stack?: string };
+    if (time === undefined || message === undefined) return line;
+    return `${time}  ${level === 'info' ? '' : `${level}: `}${stack ?? message}`;
+  } catch { return line; }
 }

@@ -24,7 +24,7 @@ Examples:
       if (statuses.length === 0) process.stdout.write(`no runs in ${options.store}\n`);
       for (const { runId, state, stages, failure } of statuses) {
         process.stdout.write(`${runId}: ${state}\n`);
-        if (failure) process.stdout.write(`  failed: ${failure.error}: ${failure.cause.split('\n')[0]}\n`);
+        if (failure) process.stdout.write(`  failed: ${failure.error}: ${failure.message.split('\n')[0]}\n`);
         process.stdout.write(`${formatTable(stages.map(({ stage, variant, done, of }) => [`  ${stage}${variant ? ` ${variant}` : ''}`, done === of ? 'done' : `${done}/${of}`]))}\n`);
       }
     });

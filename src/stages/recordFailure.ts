@@ -6,7 +6,9 @@ import type { RecordFailureInput } from './contract.ts';
 export interface FailureRecord {
   /** Name of the error: a code of ours, or `States.TaskFailed` and its kin. */
   readonly error: string;
-  /** The failing stage's own message, or the service's description of the failed job. */
+  /** The failing stage's own message, in one line. */
+  readonly message: string;
+  /** As the workflow has it: that message, or the service's JSON description of the failed function or job. */
   readonly cause: string;
   readonly time: string;
 }
@@ -22,7 +24,15 @@ export async function recordFailure(input: RecordFailureInput): Promise<{ readon
   const { store: root, runId } = splitRunUrl(run);
   const store = openStore(root);
   const key = `runs/${runId}/failure.json`;
-  const record: FailureRecord = { error, cause, time: new Date().toISOString() };
+  const record: FailureRecord = { error, message: messageOf(cause), cause, time: new Date().toISOString() };
   await writeJson(store, key, record);
   return { record: store.url(key) };
+}
+
+/** What a failure's cause says: Lambda and Batch wrap the message of a function or a job in a description of it. */
+export function messageOf(cause: string): string {
+  try {
+    const { errorMessage, StatusReason, Container } = JSON.parse(cause) as { errorMessage?: string; StatusReason?: string; Container?: { Reason?: string } };
+    return errorMessage ?? StatusReason ?? Container?.Reason ?? cause;
+  } catch { return cause; }
 }

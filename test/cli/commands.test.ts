@@ -122,9 +122,9 @@ describe('a store with runs', () => {
     for (const shard of ['00000', '00002']) await put(`${plan.analysis}shard-${shard}.done`, {});
     await put(`${variant!.pretrain}.done`, {});
     await put(`${variant!.evaluate}linear.json`, { top1: 61.25, top5: 90 });
-    await put('runs/birds-01234567/failure.json', { error: 'PeerLost', cause: 'a peer was lost', time: 'then' });
+    await put('runs/birds-01234567/failure.json', { error: 'PeerLost', message: 'a peer was lost', cause: '{}', time: 'then' });
     await put('runs/birds-01234567/history.jsonl', { id: 1, previousEventId: 0, timestamp: '2026-01-02T03:04:05.678Z', type: 'TaskStateEntered', stateEnteredEventDetails: { name: 'PlanViews', input: '{}' } });
-    await put('runs/birds-01234567/logs/pretrain-baseline.log', 'loss falls');
+    await put('runs/birds-01234567/logs/pretrain-baseline.log', { time: 'then', level: 'info', message: 'loss falls' });
   });
 
   it('shows how far each has come', async () => {
@@ -154,7 +154,7 @@ describe('a store with runs', () => {
 
   it('shows the history and the logs of a run', async () => {
     expect((await genviewHere(['logs', '--store', store])).stdout).toBe('2026-01-02T03:04:05.678Z  PlanViews started\n');
-    expect((await genviewHere(['logs', path.join(store, 'runs/birds-01234567'), 'pretrain'])).stdout).toBe('==> pretrain-baseline\n"loss falls"\n');
+    expect((await genviewHere(['logs', path.join(store, 'runs/birds-01234567'), 'pretrain'])).stdout).toBe('==> pretrain-baseline\nthen  loss falls\n');
     expect((await genviewHere(['logs', 'birds', 'report', '--store', store])).stderr).toBe('genview: there is no log of report; there are pretrain-baseline\n');
   });
 

@@ -101,9 +101,18 @@ describe('RecordFailure', () => {
     const { run, runId } = await resolve();
     const { record } = await recordFailure({ run, error: 'DatasetEmpty', cause: 'no images' });
     expect(record).toBe(`${run}failure.json`);
-    expect(await readJson(openStore(store), `runs/${runId}/failure.json`)).toMatchObject({ error: 'DatasetEmpty', cause: 'no images' });
+    expect(await readJson(openStore(store), `runs/${runId}/failure.json`)).toMatchObject({ error: 'DatasetEmpty', message: 'no images', cause: 'no images' });
     await resolve();
     expect(await openStore(store).head(`runs/${runId}/failure.json`)).toBeUndefined();
+  });
+
+  it.each([
+    ['a function', { errorType: 'DatasetEmpty', errorMessage: 'no images', trace: ['at x'] }],
+    ['a job', { JobName: 'j', StatusReason: 'no images', Container: { ExitCode: 2, Reason: 'r' } }],
+  ])('finds the message in the description of %s', async (_what, cause) => {
+    const { run, runId } = await resolve();
+    await recordFailure({ run, error: 'States.TaskFailed', cause: JSON.stringify(cause) });
+    expect(await readJson(openStore(store), `runs/${runId}/failure.json`)).toMatchObject({ message: 'no images', cause: JSON.stringify(cause) });
   });
 
   it('has no place for a failure before there is a run', async () => {
