@@ -111,7 +111,8 @@ async function renderMissing(store: ObjectStore, entries: readonly DemoEntry[], 
     for (const { key, label, stream } of queue) {
       signal.throwIfAborted();
       const { image, mask } = renderDemoImage(artwork, stream, label);
-      const png = { contentType: 'image/png' };
+      // Made again in seconds: not worth waiting for the disk at each of thousands of small files.
+      const png = { contentType: 'image/png', flush: false };
       await Promise.all([
         encodePng(image).then((bytes) => store.put(key, bytes, png)),
         encodeMask(mask).then((bytes) => store.put(`masks/${key}`, bytes, png)),
