@@ -10,7 +10,7 @@ import { readSamples, type Sample } from './samples.ts';
 export interface DecodedSample {
   readonly metadata: SampleMetadata;
   readonly original: Image;
-  /** The generated views, in their numbers' order; none for validation images. */
+  /** The generated views, in their numbers' order; none for validation images, or when the source was opened without views. */
   readonly views: readonly Image[];
 }
 
@@ -29,9 +29,12 @@ export interface SampleSourceOptions {
   readonly shards: number;
   /** Images decoded at once. @default the machine's cores */
   readonly threads?: number;
+  /** Whether generated views are decoded; the order is the same either way. @default true */
+  readonly views?: boolean;
   /**
-   * Bytes of decoded images kept in memory over epochs; splits that need more are streamed in every epoch. Part of what
-   * fixes the order, so equal in all processes. @default 1 GiB
+   * Bytes of decoded originals kept in memory over epochs; splits that need more are streamed in every epoch. Part of
+   * what fixes the order, so equal in all processes. Generated views come on top and do not count: a baseline sees its
+   * images in the same order on shards with and without views. @default 1 GiB
    */
   readonly memory?: number;
 }
@@ -43,11 +46,11 @@ const openShards = 32;
  * The samples that GenerateViews wrote under `viewsPrefix` (`views/<hash>/`), decoded.
  *
  * When the split fits in memory, the first epoch reads it and later ones are permutations of it. Otherwise each epoch
- * reads the shards in random order, 32 side by side, through a shuffle buffer of encoded samples of half the size of
- * `memory`. Iteration throws `SamplesMissing` when shards hold fewer or more samples than were planned.
+ * reads the shards in random order, 32 side by side, through a shuffle buffer that holds encoded originals of a
+ * quarter of `memory` (and the views beside them). Iteration throws `SamplesMissing` when shards hold fewer or more samples than were planned.
  */
 export async function openSampleSource(store: ObjectStore, viewsPrefix: string, options: SampleSourceOptions): Promise<SampleSource> {
-  const { split, shards, threads = availableParallelism(), memory = 2 ** 30 } = options;
+  const { split, shards, threads = availableParallelism(), views = true, memory = 2 ** 30 } = options;
   const plan = await readJson<ViewsPlan>(store, `${viewsPrefix}plan.json`);
   const count = plan.images[split];
   const shardKey = (shard: number): string => `${viewsPrefix}shard-${String(shard).padStart(5, '0')}.tar`;
@@ -59,7 +62,12 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
       const { json } = files;
       if (!json) throw new GenViewError('ShardUnreadable', `${store.url(shardKey(number))}: sample ${key} has no .json`);
       const metadata = JSON.parse(new TextDecoder().decode(json)) as SampleMetadata;
-      if (metadata.split === split) yield { metadata, files };
+      if (metadata.split !== split) continue;
+      yield {
+        metadata,
+        original: Object.entries(files).find(([extension]) => extension.startsWith('orig.'))?.[1],
+        views: views ? viewsOf(files) : [],
+      };
     }
   }
 
@@ -82,8 +90,8 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
           continue;
         }
         buffer.push(next.value);
-        bytes += encodedBytes(next.value);
-        while (bytes > memory / 2) yield take();
+        bytes += next.value.original?.length ?? 0;
+        while (bytes > memory / 4) yield take();
       }
       while (buffer.length > 0) yield take();
     } finally {
@@ -94,7 +102,7 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
       const sample = buffer[i]!;
       buffer[i] = buffer.at(-1)!;
       buffer.pop();
-      bytes -= encodedBytes(sample);
+      bytes -= sample.original?.length ?? 0;
       return sample;
     }
   }
@@ -113,7 +121,7 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
     let bytes = 0;
     for await (const sample of counted(decode(inOrder()))) {
       samples.push(sample);
-      bytes += sample.original.data.length + sample.views.reduce((sum, view) => sum + view.data.length, 0);
+      bytes += sample.original.data.length;
       if (bytes > memory) return undefined;
     }
     return samples;
@@ -136,17 +144,18 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
 
 interface EncodedSample {
   readonly metadata: SampleMetadata;
-  readonly files: Sample['files'];
+  /** Absent only in a damaged shard. */
+  readonly original: Uint8Array | undefined;
+  readonly views: readonly Uint8Array[];
 }
 
-function encodedBytes({ files }: EncodedSample): number {
-  return Object.values(files).reduce((sum, file) => sum + file.length, 0);
-}
-
-async function decodeSample({ metadata, files }: EncodedSample): Promise<DecodedSample> {
-  const original = Object.entries(files).find(([extension]) => extension.startsWith('orig.'))?.[1];
+function viewsOf(files: Sample['files']): Uint8Array[] {
   const views: Uint8Array[] = [];
   for (let file; (file = files[`view${views.length}.png`]);) views.push(file);
+  return views;
+}
+
+async function decodeSample({ metadata, original, views }: EncodedSample): Promise<DecodedSample> {
   try {
     if (!original) throw new GenViewError('ShardUnreadable', 'the sample has no original image');
     const [first, ...rest] = await Promise.all([original, ...views].map(decodeImage));

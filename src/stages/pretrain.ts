@@ -44,7 +44,7 @@ export async function pretrain(input: VariantInput, context: StageContext): Prom
       throw new GenViewError('NodesMismatch', `variant ${input.variant} asks for pretraining.nodes ${recipe.nodes} but ${collective.size} processes run; start as many as the recipe says`);
     }
     const work = async (lost?: AbortSignal): Promise<void> => {
-      const source = await openSampleSource(store, plan.views, { split: 'train', shards: plan.shards, threads: context.threads });
+      const source = await openSampleSource(store, plan.views, { split: 'train', shards: plan.shards, views: recipe.views.probability > 0, threads: context.threads });
       const encoder = recipe.qualityLoss.enabled ? await openEncoder(foreground.encoder, { threads: context.threads }) : undefined;
       try {
         const scorer = encoder && foregroundScorer(encoder, await readJson<ForegroundModel>(store, `${plan.foreground}foreground.json`));

@@ -40,7 +40,7 @@ export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput
       for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${String(shard).padStart(5, '0')}.jsonl`)) images.push(image);
     }
     checkLabels(classes, images);
-    const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, threads: context.threads });
+    const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, views: false, threads: context.threads });
     const [training, validation] = await Promise.all([open('train'), open('val')]);
     const result = await measure({ store, recipe: run.recipe, seed, pretrain: variant.pretrain, classes, images, training, validation, signal });
     signal.throwIfAborted();

@@ -91,7 +91,7 @@ describe('a sample source', () => {
   const image = (index: number, offset: number): Image => ({ width: size, height: size, data: new Uint8Array(size * size * 3).fill(index * 5 + offset) });
 
   /** 40 samples, every fifth for validation. */
-  async function write(folder: string, planned = 32): Promise<ReturnType<typeof openStore>> {
+  async function write(folder: string, planned = 32, withViews = true): Promise<ReturnType<typeof openStore>> {
     const store = openStore(folder);
     for (let shard = 0; shard < shards; shard++) {
       const samples: Sample[] = [];
@@ -102,7 +102,7 @@ describe('a sample source', () => {
           key: String(index).padStart(9, '0'),
           files: {
             'orig.png': await encodePng(image(index, 0)),
-            ...(split === 'train' && { 'view0.png': await encodePng(image(index, 1)), 'view1.png': await encodePng(image(index, 2)) }),
+            ...(split === 'train' && withViews && { 'view0.png': await encodePng(image(index, 1)), 'view1.png': await encodePng(image(index, 2)) }),
             json: bytes(JSON.stringify({ index, path: `train/a/${index}.png`, split, label: index % 3, seed: 7 })),
           },
         });
@@ -150,6 +150,18 @@ describe('a sample source', () => {
       for await (const { metadata } of one.epoch(3, 2)) if (metadata.index >= 0) break;
     });
   }
+
+  // 5000 bytes hold the originals, but not the originals and their views.
+  it.each([['in memory', 5000], ['streamed', 2000]])('orders originals alike with views, without, and where there are none, %s', async (_, memory) => {
+    const [full, bare] = [await write(newFolder()), await write(newFolder(), 32, false)];
+    const order = async (store: typeof full, views: boolean): Promise<DecodedSample[]> =>
+      collect((await openSampleSource(store, 'v/', { split: 'train', shards, views, memory })).epoch(3, 1));
+    const withViews = await order(full, true), without = await order(full, false);
+    expect(withViews.every(({ views }) => views.length === 2)).toBe(true);
+    expect(without.every(({ views }) => views.length === 0)).toBe(true);
+    expect(indices(without)).toEqual(indices(withViews));
+    expect(indices(await order(bare, true))).toEqual(indices(withViews));
+  });
 
   it('notices missing samples', async () => {
     const source = await openSampleSource(await write(newFolder(), 33), 'v/', { split: 'train', shards });
