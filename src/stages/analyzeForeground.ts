@@ -1,25 +1,16 @@
 import { centreCrop, decodeImage, toPixels, type Image } from '../dataset/image.ts';
+import { evenly } from '../evenly.ts';
 import { openEncoder, type Encoder } from '../foreground/encoder.ts';
 import { displayMap, foregroundProportion } from '../foreground/proportion.ts';
 import { readImages } from '../foreground/readImages.ts';
 import { normalizeTokens, projectTokens } from '../foreground/tokens.ts';
 import { once, openStore, readJson, readLines } from '../storage/index.ts';
 import { openRun } from './artefacts.ts';
-import type { AnalyzedImage, DatasetSummary, ForegroundModel, ListedImage, ShardInput, StageContext } from './contract.ts';
+import type { AnalyzedImage, ForegroundModel, ListedImage, ShardInput, StageContext } from './contract.ts';
 import { jsonLines, shardName } from './shards.ts';
 
 /** Foreground maps kept of each shard, for the report. */
 const mapsPerShard = 16;
-
-/**
- * Positions, in the listing of a shard, of the training images whose map is kept: all of them, or `wanted` at equal distances. Images are listed class
- * after class, so the first ones would be of one class. The choice depends on the listing alone; one that turns out unreadable is not replaced.
- */
-function positionsOfMaps(listed: readonly ListedImage[], wanted: number): Set<number> {
-  const training = listed.flatMap(({ split }, position) => split === 'train' ? [position] : []);
-  const count = Math.min(wanted, training.length);
-  return new Set(Array.from({ length: count }, (_, i) => training[Math.floor((i + 0.5) * training.length / count)]!));
-}
 
 /**
  * AnalyzeForeground: every image of a shard is decoded and, when it is for training, gets its foreground proportion (Eq. 7); one that cannot be
@@ -29,7 +20,6 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
   const { store, run, plan } = await openRun(input.run);
   const name = shardName(input.shard, plan);
   await once(store, `${plan.analysis}shard-${name}.done`, async (signal) => {
-    const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
     const model = await readJson<ForegroundModel>(store, `${plan.foreground}foreground.json`);
     const listed: ListedImage[] = [];
     for await (const image of readLines<ListedImage>(store, `${plan.dataset}shard-${name}.jsonl`)) listed.push(image);
@@ -39,7 +29,8 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
     let pending: { line: number; image: Image }[] = [];
     let encoder: Encoder | undefined;
     let quarantined = 0;
-    const keepsMap = positionsOfMaps(listed, mapsPerShard);
+    // Images are listed class after class: the first ones would be of one class. Which are kept depends on the listing alone.
+    const keepsMap = new Set(evenly(listed.flatMap(({ split }, line) => split === 'train' ? [line] : []), mapsPerShard));
     const analyse = async (): Promise<void> => {
       if (pending.length === 0) return;
       encoder ??= await openEncoder(encoderRecipe, { threads: context.threads, batch });
@@ -64,7 +55,7 @@ export async function analyzeForeground(input: ShardInput, context: StageContext
       return split === 'train' ? { width, height, crop: await centreCrop(image, encoderRecipe.imageSize) } : { width, height };
     };
     try {
-      for await (const { item, value, reason } of readImages(openStore(summary.url), listed, prepare, { signal })) {
+      for await (const { item, value, reason } of readImages(openStore(run.recipe.dataset.url), listed, prepare, { signal })) {
         if (value === undefined) {
           analysed.push({ ...item, status: 'quarantined', reason });
           quarantined++;

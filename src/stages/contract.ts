@@ -76,8 +76,6 @@ export interface ListedImage {
 
 /** `datasets/<hash>/dataset.json` */
 export interface DatasetSummary {
-  /** Root URL of the images. */
-  readonly url: string;
   readonly classes: readonly string[];
   readonly images: { readonly train: number; readonly val: number };
   readonly shards: number;

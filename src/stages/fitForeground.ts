@@ -3,11 +3,11 @@ import { GenViewError } from '../errors.ts';
 import { openEncoder, type Encoder } from '../foreground/encoder.ts';
 import { fitForegroundModel } from '../foreground/fit.ts';
 import { batches, readImages } from '../foreground/readImages.ts';
-import { once, openStore, readJson, readLines, writeJson } from '../storage/index.ts';
+import { once, openStore, readLines, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/index.ts';
 import type { HostTensor } from '../tensor.ts';
 import { openRun } from './artefacts.ts';
-import type { DatasetSummary, ForegroundModel, ListedImage, RunInput, StageContext } from './contract.ts';
+import type { ForegroundModel, ListedImage, RunInput, StageContext } from './contract.ts';
 
 /**
  * FitForeground: tokens of the sampled training images -> principal vector, sign, threshold (spec §2.2, §2.3), as `foreground.json`. Sampled
@@ -17,14 +17,13 @@ import type { DatasetSummary, ForegroundModel, ListedImage, RunInput, StageConte
 export async function fitForeground(input: RunInput, context: StageContext, keptBytes = 2 ** 29): Promise<void> {
   const { store, run, plan } = await openRun(input.run);
   await once(store, `${plan.foreground}foreground.done`, async (signal) => {
-    const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
     const sample: ListedImage[] = [];
     for await (const listed of readLines<ListedImage>(store, `${plan.dataset}sample.jsonl`)) sample.push(listed);
 
     const { foreground } = run.recipe;
     const encoder = await openEncoder(foreground.encoder, { threads: context.threads, batch: foreground.batch });
     try {
-      const source = tokenPasses(encoder, openStore(summary.url), sample, foreground.batch, keptBytes, context, signal);
+      const source = tokenPasses(encoder, openStore(run.recipe.dataset.url), sample, foreground.batch, keptBytes, context, signal);
       const fitted = await fitForegroundModel(source.pass, foreground);
       const model: ForegroundModel = { ...fitted, skipped: source.skipped() };
       await writeJson(store, `${plan.foreground}foreground.json`, model);

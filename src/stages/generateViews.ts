@@ -7,16 +7,13 @@ import { openUnclip, type UnclipModel } from '../generation/model.ts';
 import { generateViews as sampleViews } from '../generation/unclip.ts';
 import type { Progress } from '../log.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { once, openStore, readJson, readLines } from '../storage/index.ts';
+import { once, openStore, readLines } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/index.ts';
-import { openRun } from './artefacts.ts';
-import type { DatasetSummary, PlannedImage, SampleMetadata, ShardInput, StageContext } from './contract.ts';
+import { openRun, usesViews } from './artefacts.ts';
+import type { PlannedImage, SampleMetadata, ShardInput, StageContext } from './contract.ts';
 import { shardName } from './shards.ts';
 
-/** Whether any variant trains on generated views; otherwise the shards hold the originals alone. */
-export function usesViews(recipe: Recipe): boolean {
-  return recipe.variants.some(({ pretraining }) => pretraining.views.probability > 0);
-}
+export { usesViews } from './artefacts.ts';
 
 /**
  * GenerateViews: the tar shard of one manifest: the original file of every usable image and, for training images, its generated views. A view is
@@ -29,7 +26,6 @@ export async function generateViews(input: ShardInput, context: StageContext, op
   const name = shardName(input.shard, plan);
   const { recipe } = run;
   await once(store, `${plan.views}shard-${name}.done`, async (signal) => {
-    const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
     const planned: PlannedImage[] = [];
     for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${name}.jsonl`)) planned.push(image);
 
@@ -39,7 +35,7 @@ export async function generateViews(input: ShardInput, context: StageContext, op
       ? await open(recipe.generation.generator, { threads: context.threads, batch: recipe.generation.batch })
       : undefined;
     try {
-      const samples = makeSamples(openStore(summary.url), planned, recipe, model, progress, signal);
+      const samples = makeSamples(openStore(recipe.dataset.url), planned, recipe, model, progress, signal);
       await store.put(`${plan.views}shard-${name}.tar`, writeSamples(samples), { contentType: 'application/x-tar' });
     } finally {
       await model?.dispose();

@@ -10,7 +10,7 @@ import type { ObjectInfo, ObjectStore } from '../storage/objectStore.ts';
 import { uniqueToken } from '../storage/processIdentity.ts';
 import { openResolved, planArtefacts } from './artefacts.ts';
 import type { DatasetSummary, ListedImage, ShardDatasetInput, ShardDatasetOutput, StageContext } from './contract.ts';
-import { jsonLines } from './shards.ts';
+import { jsonLines, shardName } from './shards.ts';
 
 export interface ListingLimits {
   /** Milliseconds after which a call returns a continuation; a Lambda function lives for 15 minutes. @default 300000 */
@@ -91,10 +91,7 @@ export async function shardDataset(input: ShardDatasetInput, context: StageConte
     await writeShards(store, plan.dataset, { sessionPrefix, state, layout, shards, recipe }, { ...context, signal });
   }, { signal: context.signal, log: context.log });
 
-  const summaryKey = `${plan.dataset}dataset.json`;
-  const summary = await readJson<DatasetSummary>(store, summaryKey);
-  // Sharded before from a copy elsewhere, which may be gone.
-  if (summary.url !== recipe.dataset.url) await writeJson(store, summaryKey, { ...summary, url: recipe.dataset.url });
+  const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
   await removeSession(store, sessionPrefix);
   checkUsable(recipe, summary, await countTrainClasses(store, plan.dataset, summary));
 
@@ -169,7 +166,7 @@ async function writeShards(store: ObjectStore, prefix: string, input: WriteInput
   const puts: Promise<unknown>[] = [];
   const writeShard = async (shard: number, lines: readonly ListedImage[]): Promise<void> => {
     context.signal.throwIfAborted();
-    const put = store.put(`${prefix}shard-${String(shard).padStart(5, '0')}.jsonl`, jsonLines(lines), { contentType: 'application/jsonl' });
+    const put = store.put(`${prefix}shard-${shardName(shard, input)}.jsonl`, jsonLines(lines), { contentType: 'application/jsonl' });
     put.catch(() => {});
     puts.push(put);
     if (puts.length >= parallelPuts) await puts.shift();
@@ -194,7 +191,7 @@ async function writeShards(store: ObjectStore, prefix: string, input: WriteInput
 
   await store.put(`${prefix}sample.jsonl`, jsonLines(sample.images()), { contentType: 'application/jsonl' });
   const summary: DatasetSummary = {
-    url: recipe.dataset.url, classes: layout.classes, images, shards, ignored: state.ignored + layout.leftAlone.images,
+    classes: layout.classes, images, shards, ignored: state.ignored + layout.leftAlone.images,
   };
   await writeJson(store, `${prefix}dataset.json`, summary);
 }
@@ -242,7 +239,7 @@ async function noImages(url: string, layout: Layout, ignored: number): Promise<G
 async function countTrainClasses(store: ObjectStore, prefix: string, summary: DatasetSummary): Promise<number> {
   const seen = new Set<number>();
   for (let shard = 0; shard < summary.shards; shard++) {
-    for await (const { split, label } of readLines<ListedImage>(store, `${prefix}shard-${String(shard).padStart(5, '0')}.jsonl`)) {
+    for await (const { split, label } of readLines<ListedImage>(store, `${prefix}shard-${shardName(shard, summary)}.jsonl`)) {
       if (split === 'train') seen.add(label);
       if (seen.size > 1) return seen.size;
     }
@@ -251,7 +248,8 @@ async function countTrainClasses(store: ObjectStore, prefix: string, summary: Da
 }
 
 /** Of this recipe, not of the dataset: recipes that share a dataset may differ in what they need. */
-function checkUsable(recipe: Recipe, { url, classes, images }: DatasetSummary, trainClasses: number): void {
+function checkUsable(recipe: Recipe, { classes, images }: DatasetSummary, trainClasses: number): void {
+  const { url } = recipe.dataset;
   for (const { name, pretraining } of recipe.variants) {
     if (pretraining.epochs > 0 && images.train < pretraining.batch) {
       throw new GenViewError('TooFewImages', `dataset.url: ${images.train} training images in ${url} do not fill one batch of ${pretraining.batch} of variant ${name}; lower its pretraining.batch or add images`);

@@ -69,12 +69,12 @@ export async function createRun(recipe: Recipe, files: Readonly<Record<string, U
 
 /** Another run of the same images in the same store. */
 export async function addRun(store: ObjectStore, images: string, listed: readonly ListedImage[], base: Recipe, shardSizes: readonly number[]): Promise<{ run: string; plan: RunPlan }> {
-  const recipe: Recipe = { ...base, dataset: { ...base.dataset, shardSize: shardSizes[0]! } };
+  const recipe: Recipe = { ...base, dataset: { ...base.dataset, url: openStore(images).root, shardSize: shardSizes[0]! } };
   const resolved: ResolvedRun = { runId: `small-${contentHash([recipe, shardSizes])}`, store: store.root, recipe, models: { encoder: 'e', generator: 'g' } };
   const plan = planArtefacts(resolved, 'listing', shardSizes.length);
   await store.put(`runs/${resolved.runId}/recipe.json`, JSON.stringify(resolved));
   await store.put(`runs/${resolved.runId}/plan.json`, JSON.stringify(plan));
-  await store.put(`${plan.dataset}dataset.json`, JSON.stringify({ url: openStore(images).root, classes: ['one'], images: {}, shards: shardSizes.length, ignored: 0 }));
+  await store.put(`${plan.dataset}dataset.json`, JSON.stringify({ classes: ['one'], images: {}, shards: shardSizes.length, ignored: 0 }));
   const lines = (items: readonly unknown[]): string => items.map((item) => `${JSON.stringify(item)}\n`).join('');
   await store.put(`${plan.dataset}sample.jsonl`, lines(listed.filter(({ split }) => split === 'train')));
   let start = 0;
