@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { GenViewError } from '../errors.ts';
-import type { PretrainingRecipe } from '../recipe/recipe.ts';
+import type { PretrainingRecipe, Recipe } from '../recipe/recipe.ts';
 import { openStore, readJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import type { ResolvedRun, RunPlan } from './contract.ts';
@@ -51,11 +51,10 @@ export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: num
   });
   const analysis = address('analysis', 'analysis', { dataset, foreground });
 
-  const usesViews = recipe.variants.some((variant) => variant.pretraining.views.probability > 0);
   const { batch: _samplerBatch, generator: _generator, ...generationSettings } = recipe.generation;
   const views = address('views', 'views', {
     analysis, seed: recipe.seed,
-    generation: usesViews ? { ...generationSettings, hash: models.generator } : 'none',
+    generation: usesViews(recipe) ? { ...generationSettings, hash: models.generator } : 'none',
   });
   const similarity = address('similarity', 'similarity', {
     views, seed: recipe.seed, encoder: { ...encoderSettings, hash: models.encoder }, images: recipe.evaluation.similarityImages,
@@ -73,6 +72,11 @@ export function planArtefacts(run: ResolvedRun, datasetHash: string, shards: num
     return { name, pretrain, evaluate: address('evaluate', 'evaluate', { pretrain, seed, evaluation }) };
   });
   return { dataset, foreground, analysis, views, similarity, variants, shards };
+}
+
+/** Whether any variant trains on generated views; otherwise none are made, and the shards hold the originals alone. */
+export function usesViews({ variants }: Recipe): boolean {
+  return variants.some(({ pretraining }) => pretraining.views.probability > 0);
 }
 
 /** Pretraining settings without those that have no effect on the result beside the others. */

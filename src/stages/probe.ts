@@ -6,6 +6,7 @@ import { once, readJson, readLines, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import { openRun } from './artefacts.ts';
 import type { DatasetSummary, PlannedImage, ProbeResult, StageContext, VariantInput } from './contract.ts';
+import { shardName } from './shards.ts';
 
 /** What a probe of one variant works on. */
 export interface ProbeWork {
@@ -37,7 +38,7 @@ export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput
     const { classes } = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
     const images: PlannedImage[] = [];
     for (let shard = 0; shard < plan.shards; shard++) {
-      for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${String(shard).padStart(5, '0')}.jsonl`)) images.push(image);
+      for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${shardName(shard, plan)}.jsonl`)) images.push(image);
     }
     checkLabels(classes, images);
     const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, views: false, threads: context.threads });
