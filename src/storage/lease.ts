@@ -38,14 +38,16 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
   /** The other's lease as first seen in its present version: ages are measured on our own clock. */
   let seen: { etag: string; since: number } | undefined;
   let waited = false;
+  const own: Lease = { ...thisProcess, token: uniqueToken(), renewals: 0 };
   for (let poll = options.pollEvery ?? 100; ; poll = options.pollEvery ?? Math.min(poll * 1.5, 2000)) {
     signal?.throwIfAborted();
     if (await store.head(markerKey)) return 'already';
 
-    const own: Lease = { ...thisProcess, token: uniqueToken(), renewals: 0 };
     const other = await readLease(store, leaseKey);
+    // A put whose answer was lost is repeated by the client, and then refused because of itself.
+    if (other?.lease?.token === own.token) return hold();
     if (!other) {
-      if (await store.put(leaseKey, JSON.stringify(own), { ifNoneMatch: '*', flush: false })) return hold(own);
+      if (await store.put(leaseKey, JSON.stringify(own), { ifNoneMatch: '*', flush: false })) return hold();
       continue;
     }
     if (seen?.etag !== other.etag) seen = { etag: other.etag, since: performance.now() };
@@ -55,7 +57,7 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     if (alive === false || age > (alive ? 10 * staleAfter : staleAfter)) {
       if (await store.put(leaseKey, JSON.stringify(own), { ifMatch: other.etag, flush: false })) {
         log.warn(`taking over ${store.url(markerKey)}: the process that worked on it is gone`);
-        return hold(own);
+        return hold();
       }
       continue;
     }
@@ -64,9 +66,9 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     await sleep(poll, undefined, signal ? { signal } : {}).catch((error: unknown) => { signal?.throwIfAborted(); throw error; });
   }
 
-  async function hold(own: Lease): Promise<'done' | 'already'> {
+  async function hold(): Promise<'done' | 'already'> {
     const lost = new AbortController();
-    const renewal = renew(own, lost);
+    const renewal = renew(lost);
     try {
       // The marker may have been made between our look and our lease.
       if (await store.head(markerKey)) return 'already';
@@ -83,14 +85,15 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     }
   }
 
-  function renew(own: Lease, lost: AbortController): { stop(): Promise<void> } {
+  function renew(lost: AbortController): { stop(): Promise<void> } {
     let renewals = 0;
     let running = Promise.resolve();
     const timer = setInterval(() => {
       running = running.then(async () => {
         const held = await readLease(store, leaseKey);
         const kept = held?.lease?.token === own.token
-          && await store.put(leaseKey, JSON.stringify({ ...own, renewals: ++renewals }), { ifMatch: held.etag, flush: false });
+          && (await store.put(leaseKey, JSON.stringify({ ...own, renewals: ++renewals }), { ifMatch: held.etag, flush: false })
+            || (await readLease(store, leaseKey))?.lease?.token === own.token);
         if (!kept && !stopped) {
           lost.abort(new GenViewError('LeaseLost', `another process took over ${store.url(markerKey)}; run the same command again`, { exitCode: ExitCode.TemporaryFailure }));
         }

@@ -113,6 +113,18 @@ describe('once', () => {
     expect(await store.head('x.done.lease')).toBeDefined();
   });
 
+  it('knows its own lease when the answer to a conditional put was lost and the repeated put was refused', async () => {
+    const store = openStore(newFolder());
+    // As S3 behind a client that repeats a request whose answer never came.
+    const forgetful = new Proxy(store, {
+      get: (target, name) => name === 'put'
+        ? async (...given: Parameters<typeof store.put>) => (await target.put(...given)) && !given[0].endsWith('.lease')
+        : (...given: unknown[]) => (target[name as 'head'] as (...values: unknown[]) => unknown).apply(target, given),
+    });
+    expect(await once(forgetful, 'x.done', () => sleep(300), { renewEvery: 50 })).toBe('done');
+    expect(await keysOf(store)).toEqual(['x.done']);
+  });
+
   it('releases the lease when the work fails, and lets the next one try', async () => {
     const store = openStore(newFolder());
     await expect(once(store, 'x.done', async () => { throw new Error('no luck'); })).rejects.toThrow('no luck');
