@@ -1,6 +1,7 @@
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
 import type { EncoderRecipe } from '../recipe/recipe.ts';
+import { sessionOptions } from '../runtime/onnxruntime.ts';
 import { splitUrl } from '../storage/index.ts';
 import { float32, type HostTensor } from '../tensor.ts';
 
@@ -54,9 +55,7 @@ export async function openEncoder(recipe: EncoderRecipe, options: { readonly thr
 
   let session: ort.InferenceSession;
   try {
-    session = await ort.InferenceSession.create(bytes, {
-      intraOpNumThreads: options.threads, interOpNumThreads: 1, executionMode: 'sequential', graphOptimizationLevel: 'all', logSeverityLevel: 3,
-    });
+    session = await ort.InferenceSession.create(bytes, sessionOptions(options.threads));
   } catch (error) {
     throw invalid(`onnxruntime cannot load it (${firstLine(error)}); expected an .onnx file`, error);
   }

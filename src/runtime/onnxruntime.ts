@@ -31,25 +31,30 @@ export class Session {
 
 const toOrt = ({ dtype, data, shape }: HostTensor): ort.Tensor => new ort.Tensor(dtype, data, shape);
 
-/** Loads a model for the CPU: `threads` inside an operator, one operator at a time, so that every run gives the same bytes. */
+/** For the CPU: `threads` inside an operator, one operator at a time, so that every run gives the same bytes. */
+export function sessionOptions(threads: number): ort.InferenceSession.SessionOptions {
+  return {
+    executionProviders: ['cpu'],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    extra: {
+      session: {
+        // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
+        set_denormal_as_zero: '1',
+        // Idle threads sleep instead of spinning: image decoding and other processes need the cores.
+        intra_op: { allow_spinning: '0' },
+      },
+    },
+  };
+}
+
+/** Loads a model with {@link sessionOptions}. */
 export async function createSession(model: Model, name: string, threads: number): Promise<Session> {
   try {
-    return new Session(await ort.InferenceSession.create(model.bytes, {
-      executionProviders: ['cpu'],
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      executionMode: 'sequential',
-      graphOptimizationLevel: 'all',
-      logSeverityLevel: 3,
-      extra: {
-        session: {
-          // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
-          set_denormal_as_zero: '1',
-          // Idle threads sleep instead of spinning: image decoding and other processes need the cores.
-          intra_op: { allow_spinning: '0' },
-        },
-      },
-    }));
+    return new Session(await ort.InferenceSession.create(model.bytes, sessionOptions(threads)));
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
