@@ -25,7 +25,7 @@ export const plain = (value: Value): Recorded => ({ value, perm: identity(value.
 export const logicalShape = (x: Recorded): number[] => x.perm.map((p) => x.value.shape[p]!);
 
 /** The physical shape of a logical one. */
-export const physicalShape = (shape: readonly number[], perm: readonly number[]): number[] => inverse(perm).map((i) => shape[i]!);
+const physicalShape = (shape: readonly number[], perm: readonly number[]): number[] => inverse(perm).map((i) => shape[i]!);
 
 /** The tensor in the layout `perm`; a longer `perm` first gives the tensor leading axes of size 1. */
 export function arrange(g: Graph, x: Recorded, perm: readonly number[]): Value {

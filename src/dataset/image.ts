@@ -11,7 +11,7 @@ export interface Image {
 }
 
 /** Images of more pixels are refused from their header, before anything of that size is allocated. */
-export const maximumPixels = 100_000_000;
+const maximumPixels = 100_000_000;
 
 // One thread an image: callers decode several at once. The cache of operations only grows with images seen once.
 sharp.concurrency(1);

@@ -19,7 +19,7 @@ import { float32, type HostTensor, type NamedTensors } from '../tensor.ts';
  */
 export const demoImageSize = 32;
 
-export const demoEncoderConfig: ResNetConfig = {
+const demoEncoderConfig: ResNetConfig = {
   stem: { width: 32, kernel: 3, stride: 1, pool: false },
   stages: [{ width: 48, blocks: 1, stride: 2 }, { width: 128, blocks: 2, stride: 2 }],
   norm: 'batch',

@@ -23,7 +23,7 @@ export interface ResNet extends Module<tf.Tensor4D, tf.Tensor2D> {
   featureMap(x: tf.Tensor4D, weights: Weights, mode: Mode): tf.Tensor4D;
 }
 
-/** The configuration of a recipe's backbone. */
+/** The configuration of a recipe's backbone. The stem `cifar` of `resnet-small` has stride 2, a quarter of the work; that of `resnet18` has 1, as in the paper. */
 export function resnetConfig(recipe: BackboneRecipe): ResNetConfig {
   const cifar = recipe.stem === 'cifar';
   const small = recipe.name === 'resnet-small';

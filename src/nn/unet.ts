@@ -35,7 +35,7 @@ export interface UNetInput {
  * [cos(t w_0), cos(t w_1), …, sin(t w_0), …] with w_j = 10000^(-j / (size / 2)): diffusers' `Timesteps` with
  * `flip_sin_to_cos` and no frequency shift (spec §3.2). t is [n], the result [n, size].
  */
-export function timestepEmbedding(timestep: tf.Tensor1D, size: number): tf.Tensor2D {
+function timestepEmbedding(timestep: tf.Tensor1D, size: number): tf.Tensor2D {
   const half = size / 2;
   const frequencies = tf.tensor2d(Float32Array.from({ length: half }, (_, j) => 10000 ** (-j / half)), [1, half]);
   const angles = tf.mul(tf.reshape(timestep, [-1, 1]), frequencies);

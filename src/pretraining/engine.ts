@@ -92,7 +92,7 @@ export async function openEngine(recipe: PretrainingRecipe, seed: number, collec
 }
 
 /** Rows gathered rank by rank, put into the order of the global batch: row i of rank r is sample i·ranks + r. */
-export function inSampleOrder(gathered: Float32Array, width: number, ranks: number): Float32Array {
+function inSampleOrder(gathered: Float32Array, width: number, ranks: number): Float32Array {
   const rows = gathered.length / width / ranks, result = new Float32Array(gathered.length);
   for (let rank = 0; rank < ranks; rank++) {
     for (let row = 0; row < rows; row++) {

@@ -4,7 +4,8 @@ const warmupStart = 1e-4;
 /**
  * Learning rate at a fractional epoch: linear warm-up from 1e-4 of `base`, then half a cosine down to 0 at `epochs`.
  * Evaluated at every step with epoch = step / stepsPerEpoch (spec §6.3, MoCo v3; mmpretrain divides the warm-up by T - 1
- * instead of T steps, which reaches the full rate one step earlier).
+ * instead of T steps, which reaches the full rate one step earlier). MoCo v2's own code sets the rate once an epoch;
+ * at every step it is the same curve without its stairs.
  */
 export function learningRateAt(epoch: number, base: number, { epochs, warmupEpochs }: { epochs: number; warmupEpochs: number }): number {
   if (epoch < warmupEpochs) return base * (warmupStart + (1 - warmupStart) * epoch / warmupEpochs);

@@ -48,11 +48,3 @@ export interface Program {
   toOnnx(): Uint8Array;
   dispose(): Promise<void>;
 }
-
-/**
- * Implemented in `runtime/compile.ts`:
- *   export function createState(tensors: NamedTensors): State
- *   export async function compile(fn: StepFunction, inputs: Record<string, TensorSpec>, options?: CompileOptions): Promise<Program>
- *   export async function compileInference(fn, inputs, weights: NamedTensors, options): weights become initializers (pre-packed by the runtime)
- */
-export type Compile = (fn: StepFunction, inputs: Record<string, TensorSpec>, options?: CompileOptions) => Promise<Program>;

@@ -17,7 +17,7 @@ import { isAlive, type ProcessIdentity, thisProcess, uniqueToken } from './proce
 const hashedBytes = 16 * 2 ** 20;
 
 /** Etag of a file that is listed but cannot be read, such as a link to nowhere. */
-export const unreadableEtag = 'unreadable';
+const unreadableEtag = 'unreadable';
 
 /**
  * Objects as plain files under a folder.
@@ -227,7 +227,7 @@ export class FolderStore implements ObjectStore {
         return new GenViewError('StoreUnwritable', `${url} cannot be written: ${code === 'EROFS' ? 'the file system is read-only' : 'permission denied'}; choose a folder that this user may write to`, { cause: error });
       case 'ENAMETOOLONG': return nameTooLong(url, error);
       case 'ENOTDIR': case 'EEXIST': case 'EISDIR': case 'ENOTEMPTY':
-        return new GenViewError('KeyInvalid', `${url} cannot be written: a file and a folder would have the same name`, { cause: error });
+        return new GenViewError('KeyInvalid', `${url} cannot be written: a file and a folder would have the same name; choose another place, or move the file away`, { cause: error });
       case undefined: return error;
       default: return new GenViewError('StoreUnwritable', `${url} cannot be written (${code})`, { cause: error });
     }

@@ -36,15 +36,3 @@ export interface ObjectStore {
   /** No error when absent. */
   delete(key: string): Promise<void>;
 }
-
-/**
- * Implemented in `storage/index.ts`:
- *   export function openStore(url: string): ObjectStore            // file:///a/b, s3://bucket/prefix, or a plain path
- *   export function splitUrl(url: string): { store: ObjectStore; key: string }   // an object's URL: store of its parent, key = last part
- *   export async function readJson<T>(store, key): Promise<T>; writeJson(store, key, value, options?): Promise<boolean>
- * and in `storage/lease.ts`:
- *   export async function once(store, markerKey, work: (signal: AbortSignal) => Promise<unknown>, options): Promise<'done' | 'already'>
- *     runs `work` unless `<markerKey>` exists; holds a renewed lease `<markerKey>.lease` meanwhile, so that a second process waits instead of
- *     doing the work twice; takes over a lease whose holder died (same host: pid gone; elsewhere: not renewed for 60 s); writes the marker at the end.
- */
-export type OpenStore = (url: string) => ObjectStore;
