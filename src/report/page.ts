@@ -1,99 +1,196 @@
 import { formatSeconds } from '../log.ts';
-import { curves, histogram, type Curve } from './charts.ts';
-import { baselineOf, type GalleryPair, type ReportData, type VariantReport } from './data.ts';
+import { usesViews } from '../stages/artefacts.ts';
+import { bars, curves, histogram, lineSample, type Curve } from './charts.ts';
+import { baselineOf, listMissing, samplingError, seedGroups, spreadOf, type GalleryPair, type Picture, type ReportData, type VariantReport } from './data.ts';
+import { mapColours } from './gallery.ts';
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 const escape = (text: string): string => text.replace(/[&<>"']/g, (c) => escapes[c]!);
+/** A name from outside, which may be written from right to left. */
+const named = (text: string): string => `<bdi>${escape(text)}</bdi>`;
 const percent = (value: number): string => value.toFixed(2);
-const png = (bytes: Uint8Array): string => `data:image/png;base64,${Buffer.from(bytes).toString('base64')}`;
+const signed = (value: number, digits = 2): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
+const whole = (count: number): string => count.toLocaleString('en-US');
+const plural = (count: number, one: string, many = `${one}s`): string => `${whole(count)} ${count === 1 ? one : many}`;
+const absent = '<span class="soft">–</span>';
+
+/** Side of a picture on the page: small ones are enlarged by a whole factor, so that their pixels stay square and equal. */
+const shownSide = 96;
+function image({ png, side }: Picture, alt: string): string {
+  const shown = side < shownSide ? Math.max(1, Math.floor(shownSide / side)) * side : shownSide;
+  return `<img src="data:image/png;base64,${Buffer.from(png).toString('base64')}" width="${shown}" height="${shown}" alt="${alt}"${side < shownSide ? ' class="pixels"' : ''}>`;
+}
+
+/** Nothing may be loaded and nothing may run, whatever names of files and classes say. */
+const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 
 const style = `
-:root { color-scheme: light; --line: #ddd; --soft: #666; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; } p { margin: .3rem 0; } .soft { color: var(--soft); }
-table { border-collapse: collapse; } th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; } th:first-child, td:first-child { text-align: left; }
-th { font-weight: 600; } tr.baseline td { background: #f5f5f5; } .gain { color: #00704f; } .loss { color: #a33b00; }
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 1rem; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; } figure div { display: flex; gap: 6px; }
-figure img { width: 100px; height: 100px; object-fit: contain; background: #f0f0f0; image-rendering: pixelated; }
-figcaption { font-size: 13px; margin-top: .3rem; overflow-wrap: anywhere; } .charts { display: flex; flex-wrap: wrap; gap: 1rem; } .charts > div { max-width: 100%; overflow-x: auto; }
-.charts h3 { font-size: 1rem; margin: .4rem 0; } details { margin: .6rem 0; } pre { background: #f5f5f5; padding: .8rem; overflow: auto; font-size: 13px; }`;
+:root { color-scheme: light; --ink: #1c1c1c; --soft: #626262; --line: #dcdcdc; --strong: #8a8a8a; }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink); max-width: 1100px; margin: 0 auto; padding: 1.6rem 1.2rem 3rem; overflow-wrap: break-word; }
+h1 { font-size: 1.55rem; line-height: 1.25; margin: 0 0 .2rem; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: .95rem; margin: .2rem 0 .4rem; }
+p { margin: .45rem 0; max-width: 78ch; }
+.soft { color: var(--soft); } .note { font-size: 13px; color: var(--soft); }
+.result { font-size: 1.05rem; margin: .9rem 0; }
+.warning { border-left: 3px solid #d55e00; padding: .4rem .8rem; background: #fdf4ee; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; line-height: 1.35; border-top: 1.5px solid var(--strong); border-bottom: 1.5px solid var(--strong); }
+th, td { padding: .28rem .6rem; text-align: right; vertical-align: baseline; }
+th { font-weight: 600; } thead tr:last-child th { border-bottom: 1px solid var(--strong); } th.group { text-align: center; }
+thead th.group { border-bottom: 1px solid var(--line); }
+th.text, td.text { text-align: left; overflow-wrap: anywhere; } td.name { white-space: nowrap; text-align: left; }
+tbody tr + tr td { border-top: 1px solid #eee; } tr.baseline td { background: #f6f6f6; } td.first, th.first { padding-left: 1.3rem; }
+.gain { color: #00654a; } .loss { color: #9c3a00; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1.1rem 1.2rem; margin-top: .8rem; }
+figure { margin: 0; min-width: 0; } figure > div { display: flex; gap: 5px; flex-wrap: wrap; } img { display: block; background: #f3f3f3; } img.pixels { image-rendering: pixelated; }
+figcaption { font-size: 13px; line-height: 1.4; margin-top: .3rem; overflow-wrap: anywhere; }
+.scale { display: inline-block; width: 7em; height: .75em; vertical-align: -.05em; margin: 0 .3em; background: linear-gradient(to right, ${mapColours.join(', ')}); }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1.4rem 1.6rem; align-items: start; } .charts > div { min-width: 0; max-width: 540px; }
+svg.chart { display: block; width: 100%; height: auto; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: .2rem 0 .8rem; padding: 0; list-style: none; font-size: 14px; } .sample { vertical-align: .15em; margin-right: .35em; }
+.times td.bar { width: 100%; min-width: 120px; padding-right: 0; } .times td.bar div { height: .7em; min-width: 2px; background: #0072b2; }
+details { margin: .8rem 0; } summary { cursor: pointer; } pre { background: #f6f6f6; padding: .8rem; overflow: auto; font-size: 12.5px; line-height: 1.4; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .5rem 0; font-size: 14px; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
+@media (max-width: 560px) { body { padding: 1rem .8rem 2rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } .pairs { grid-template-columns: 1fr; } }
+@media print { body { max-width: none; padding: 0; } figure, .charts > div, tr { break-inside: avoid; } h2 { break-after: avoid; } }`;
 
-/** The whole report as one HTML file without any outside reference. */
+/** The whole report as one HTML file: no script, nothing that it refers to outside. */
 export function renderPage(data: ReportData, gallery: readonly GalleryPair[]): string {
-  const { recipe, images, dataset } = data;
-  const listed = images.train + images.val + images.quarantined;
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>GenView report: ${escape(recipe.name)}</title><link rel="icon" href="data:,"><style>${style}</style></head><body>
-<h1>GenView: ${escape(recipe.name)}</h1>
-<p class="soft">Run ${escape(data.runId)}. ${listed} images listed in ${dataset.classes.length} classes: ${images.train} for training, ${images.val} for validation, ${images.quarantined} quarantined.</p>
-${variantsSection(data)}
-${gallerySection(data, gallery)}
-${histogramSection(data)}
-${curvesSection(data.variants)}
-${foregroundSection(data)}
-${quarantineSection(data)}
-${stagesSection(data)}
-<details><summary>Recipe with every default filled in</summary><pre>${escape(JSON.stringify(recipe, null, 2))}</pre></details>
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<title>GenView report: ${escape(data.recipe.name)}</title><link rel="icon" href="data:,"><style>${style}</style></head><body>
+${[headSection, variantsSection, (d: ReportData) => pairsSection(d, gallery), foregroundSection, trainingSection, datasetSection, timesSection, settingsSection].map((section) => section(data)).filter(Boolean).join('\n')}
 </body></html>
 `;
 }
 
+function headSection({ recipe, runId, images, dataset, missing, variants }: ReportData): string {
+  const counted = images ? `: ${whole(images.train)} for training, ${whole(images.val)} for validation, ${whole(images.quarantined)} quarantined` : '';
+  return `<header><h1>GenView: ${named(recipe.name)}</h1>
+<p class="soft">Run ${named(runId)}. ${plural(dataset.images.train + dataset.images.val, 'image')} in ${plural(dataset.classes.length, 'class', 'classes')}${counted}.</p>
+${missing.length > 0 ? `<p class="warning" id="missing">This run has not ended. Still without a result: ${escape(listMissing(missing))}.</p>` : ''}
+${conclusion(variants)}</header>`;
+}
+
+/** The best variant against its baseline, in one sentence. */
+function conclusion(variants: readonly VariantReport[]): string {
+  const compared = variants.filter((v) => v.gain !== undefined && v.epochs > 0 && v.linear);
+  if (compared.length === 0) return '';
+  const best = compared.reduce((a, b) => b.linear!.top1 > a.linear!.top1 ? b : a);
+  const baseline = variants.find(({ name }) => name === best.baseline)!;
+  return `<p class="result" id="result">Linear probe, top-1: <b>${percent(best.linear!.top1)} %</b> with ${named(best.name)}, ${percent(baseline.linear!.top1)} % with ${named(baseline.name)} (${signed(best.gain!)} points).</p>`;
+}
+
 function variantsSection({ variants, recipe }: ReportData): string {
-  const baseline = baselineOf(variants);
+  const { knn, semiSupervised } = recipe.evaluation;
+  const seeds = new Set(variants.map(({ seed }) => seed)).size > 1;
   const rows = variants.map((v) => {
-    const gain = v.gain === undefined ? '' : `<span class="${v.gain >= 0 ? 'gain' : 'loss'}">${v.gain >= 0 ? '+' : ''}${percent(v.gain)}</span>`;
-    const cells = [v.linear, v.nearestNeighbours, v.semiSupervised].map((p) => `<td>${percent(p.top1)}</td><td>${percent(p.top5)}</td>`);
-    return `<tr${v === baseline ? ' class="baseline"' : ''}><td>${escape(v.name)}</td><td>${escape(v.method)}</td><td>${v.viewProbability}</td><td>${v.qualityLoss ? 'yes' : 'no'}</td>${cells.join('')}<td>${gain}</td></tr>`;
+    const probes = [v.linear, v.nearestNeighbours, v.semiSupervised].map((p) => p ? `<td class="first">${percent(p.top1)}</td><td>${percent(p.top5)}</td>` : `<td class="first">${absent}</td><td>${absent}</td>`);
+    const settings = v.epochs === 0 ? `<td class="text" colspan="3">random initialisation</td>` : `<td class="text">${escape(v.method)}</td><td>${v.viewProbability}</td><td>${v.qualityLoss ? 'yes' : 'no'}</td>`;
+    return `<tr${baselineOf(variants, v) === v ? ' class="baseline"' : ''}><td class="name">${named(v.name)}</td>${seeds ? `<td>${v.seed}</td>` : ''}${settings}${probes.join('')}<td class="first">${gainCell(v.gain)}</td></tr>`;
   });
-  const share = 100 * recipe.evaluation.semiSupervised.fraction;
-  return `<h2>Variants</h2><div style="overflow-x:auto"><table id="variants"><thead>
-<tr><th rowspan="2">variant</th><th rowspan="2">method</th><th rowspan="2">p<sub>gen</sub></th><th rowspan="2">quality loss</th><th colspan="2">linear probe</th><th colspan="2">weighted ${recipe.evaluation.knn.k}-NN</th><th colspan="2">fine-tuned on ${share} %</th><th rowspan="2">gain, linear top-1</th></tr>
-<tr><th>top-1</th><th>top-5</th><th>top-1</th><th>top-5</th><th>top-1</th><th>top-5</th></tr></thead><tbody>${rows.join('\n')}</tbody></table></div>
-<p class="soft">Percent of ${variants[0]!.linear.validationImages} validation images. One seed: differences of a point or two are within chance on data sets of this size.</p>`;
+  const first = variants.find(({ linear }) => linear)?.linear;
+  return `<section><h2>Variants</h2><div class="wide"><table id="variants"><thead>
+<tr><th rowspan="2" class="text">variant</th>${seeds ? '<th rowspan="2">seed</th>' : ''}<th rowspan="2" class="text">method</th><th rowspan="2"><i>p</i><sub>gen</sub></th><th rowspan="2">quality loss</th><th colspan="2" class="group first">linear probe</th><th colspan="2" class="group first">weighted ${knn.k}-NN</th><th colspan="2" class="group first">fine-tuned, ${+(100 * semiSupervised.fraction).toFixed(2)} % of labels</th><th rowspan="2" class="first">gain</th></tr>
+<tr>${'<th class="first">top-1</th><th>top-5</th>'.repeat(3)}</tr></thead><tbody>
+${rows.join('\n')}</tbody></table></div>
+${first ? `<p class="note">Percent of ${plural(first.validationImages, 'validation image')}; gain: linear top-1 in percentage points over the baseline (shaded). From the number of images alone a figure of ${percent(first.top1)} is known to ±${samplingError(first.top1, first.validationImages).toFixed(1)} (95 %)${seeds ? '' : '; another seed moves it as well: smaller differences are not evidence'}.</p>` : ''}
+${seedsTable(recipe, variants)}</section>`;
 }
 
-function gallerySection({ similarity }: ReportData, gallery: readonly GalleryPair[]): string {
-  if (gallery.length === 0) return '<h2>Pairs</h2><p>No variant of this recipe uses generated views.</p>';
-  const figures = gallery.map((pair) => `<figure><div><img src="${png(pair.original)}" alt="original" title="original"><img src="${png(pair.map)}" alt="foreground map" title="foreground map"><img src="${png(pair.view)}" alt="generated view" title="generated view"></div>
-<figcaption>${escape(pair.className)}: foreground ${(100 * pair.foregroundProportion).toFixed(0)} %, noise level ${pair.noiseLevel}, quality ${pair.quality.toFixed(2)}<br><span class="soft">${escape(pair.path)}</span></figcaption></figure>`);
-  const levels = similarity ? Object.entries(similarity.byLevel).map(([level, { mean, pairs }]) => `${level}: ${mean.toFixed(3)} (${pairs})`).join(', ') : '';
-  return `<h2>Pairs</h2><p class="soft">Original, foreground map (first principal component of the encoder's tokens), generated view.${similarity
-    ? ` Mean cosine similarity of ${similarity.pairs} pairs: ${similarity.mean.toFixed(3)} ± ${similarity.standardDeviation.toFixed(3)}; by noise level: ${levels}.` : ''}</p>
-<div class="pairs" id="pairs">${figures.join('\n')}</div>`;
+const gainCell = (gain: number | undefined): string => gain === undefined ? '' : `<span class="${gain >= 0 ? 'gain' : 'loss'}">${signed(gain)}</span>`;
+
+/** Mean and standard deviation over the seeds, where variants differ in nothing else. */
+function seedsTable(recipe: ReportData['recipe'], variants: readonly VariantReport[]): string {
+  const groups = seedGroups(recipe, variants);
+  if (groups.length === 0) return '';
+  const cell = (values: readonly (number | undefined)[]): string => {
+    const known = values.filter((value) => value !== undefined);
+    if (known.length === 0) return `<td>${absent}</td>`;
+    const { mean, standardDeviation, count } = spreadOf(known);
+    return `<td>${percent(mean)}${count > 1 ? ` ± ${percent(standardDeviation)}` : ''}</td>`;
+  };
+  const rows = groups.map((group) => `<tr><td class="text">${group.map(({ name }) => named(name)).join(', ')}</td><td>${group.length}</td>${cell(group.map((v) => v.linear?.top1))}${cell(group.map((v) => v.nearestNeighbours?.top1))}${cell(group.map((v) => v.semiSupervised?.top1))}${group.some(({ gain }) => gain !== undefined) ? cell(group.map(({ gain }) => gain)) : '<td></td>'}</tr>`);
+  return `<h3>Top-1 over seeds, mean ± standard deviation</h3><div class="wide"><table id="seeds"><thead><tr><th class="text">variants that differ only in their seed</th><th>seeds</th><th>linear probe</th><th>${recipe.evaluation.knn.k}-NN</th><th>fine-tuned</th><th>gain</th></tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`;
 }
 
-function histogramSection({ proportionHistogram, levelHistogram }: ReportData): string {
-  const bins = proportionHistogram.map((_, i) => (i / proportionHistogram.length).toFixed(2));
-  const levels = Object.keys(levelHistogram).sort((a, b) => Number(a) - Number(b));
-  return `<h2>Foreground and noise</h2><div class="charts">
-<div><h3>Foreground proportion</h3>${histogram(proportionHistogram, bins, 'Histogram of the foreground proportion', 'foreground proportion (left edge)')}</div>
-<div><h3>Noise level</h3>${histogram(levels.map((level) => levelHistogram[level]!), levels, 'Histogram of the noise level', 'noise level')}</div></div>`;
+function pairsSection({ recipe, quarantined }: ReportData, gallery: readonly GalleryPair[]): string {
+  if (!usesViews(recipe)) return '<section><h2>Pairs</h2><p>No variant of this recipe uses generated views.</p></section>';
+  if (gallery.length === 0) return `<section><h2>Pairs</h2><p>${quarantined ? 'No views are generated yet.' : 'The views are not planned yet.'}</p></section>`;
+  const figures = gallery.map((pair) => `<figure><div>${image(pair.original, 'original')}${image(pair.map, 'foreground map')}${image(pair.view, 'generated view')}</div>
+<figcaption>${named(pair.className)} · noise ${pair.noiseLevel} · foreground ${(100 * pair.foregroundProportion).toFixed(0)} % · quality ${signed(pair.quality)}<br><span class="soft">${named(pair.path)}</span></figcaption></figure>`);
+  return `<section><h2>Pairs</h2><p>Original, foreground map <span class="note">(background <span class="scale"></span> foreground)</span>, generated view: ${gallery.length} pairs, evenly over noise levels and dataset, not selected by eye.
+The map is the first principal component of the encoder's tokens, stretched over its own range. Quality is the similarity of the two foregrounds minus that of the two backgrounds: the higher, the more the pair shows the same object in other surroundings.</p>
+<div class="pairs" id="pairs">
+${figures.join('\n')}</div></section>`;
 }
 
-function curvesSection(variants: readonly VariantReport[]): string {
-  const trained = variants.filter((v) => v.curve.length > 0);
-  const lines = (value: (point: VariantReport['curve'][number]) => number): Curve[] => trained.map(({ name, curve }) => ({ name, points: curve.map((p) => [p.epoch, value(p)] as const) }));
-  const probes: Curve[] = variants.filter((v) => (v.linear.curve?.length ?? 0) > 0).map(({ name, linear }) => ({ name, points: linear.curve!.map((p) => [p.epoch, p.top1] as const) }));
-  return `<h2>Training</h2><div class="charts">
-${trained.length > 0 ? `<div><h3>Pretraining loss</h3>${curves(lines((p) => p.loss), 'Pretraining loss', 'epoch', 'loss')}</div>
-<div><h3>Pretraining accuracy (positive key nearest)</h3>${curves(lines((p) => 100 * p.accuracy), 'Pretraining accuracy', 'epoch', '%')}</div>` : ''}
-${probes.length > 0 ? `<div><h3>Linear probe, validation top-1</h3>${curves(probes, 'Linear probe accuracy', 'epoch', '%')}</div>` : ''}</div>`;
+function foregroundSection({ foreground, proportionHistogram, levelHistogram, similarity, recipe }: ReportData): string {
+  if (!foreground) return '';
+  const levels = Object.keys(levelHistogram ?? {}).toSorted((a, b) => Number(a) - Number(b));
+  const charts = [
+    proportionHistogram && `<div><h3>Foreground proportion</h3>${histogram(proportionHistogram, 'proportions', 'Histogram of the foreground proportion', 'share of tokens above the threshold')}</div>`,
+    usesViews(recipe) && levelHistogram && `<div><h3>Noise level (${escape(recipe.generation.noise.strategy)})</h3>${bars(levels.map((level) => [level, levelHistogram[level]!]), 'levels', 'Images at each noise level', 'noise level (timestep)')}</div>`,
+    similarity && similarity.pairs > 0 && similarityTable(similarity),
+  ];
+  const { sign, grid: [rows, columns], threshold, quantile, explained, images, skipped } = foreground;
+  return `<section><h2>Foreground and noise</h2>
+<p>First principal component of the tokens of ${plural(images, 'training image')}${skipped > 0 ? ` (${plural(skipped, 'more was', 'more were')} unreadable)` : ''}, ${rows} × ${columns} tokens each: ${(100 * explained).toFixed(1)} % of the variance.
+Threshold ${threshold.toFixed(4)}, the ${quantile} quantile of all projections. Sign ${sign.flipped ? 'flipped' : 'kept'}: before the decision the mean projection was ${sign.centre.toFixed(4)} in the centre and ${sign.border.toFixed(4)} at the border.</p>
+<div class="charts">${charts.filter(Boolean).join('\n')}</div></section>`;
 }
 
-function foregroundSection({ foreground: f }: ReportData): string {
-  return `<h2>Foreground model</h2><p>First principal component of ${f.images} images' tokens (grid ${f.grid[0]} x ${f.grid[1]}): ${(100 * f.explained).toFixed(1)} % of the variance; threshold ${f.threshold.toFixed(4)} (quantile ${f.quantile});
-sign ${f.sign.flipped ? 'flipped' : 'kept'}: mean projection ${f.sign.centre.toFixed(4)} in the centre, ${f.sign.border.toFixed(4)} at the border before the decision.</p>`;
+function similarityTable({ mean, standardDeviation, pairs, byLevel }: NonNullable<ReportData['similarity']>): string {
+  const rows = Object.entries(byLevel).map(([level, own]) => `<tr><td>${escape(level)}</td><td>${whole(own.pairs)}</td><td>${own.mean.toFixed(3)}</td></tr>`);
+  return `<div><h3>Similarity of original and view</h3><table id="similarity"><thead><tr><th>noise level</th><th>pairs</th><th>mean cosine</th></tr></thead><tbody>${rows.join('')}
+<tr><td>all</td><td>${whole(pairs)}</td><td>${mean.toFixed(3)} ± ${standardDeviation.toFixed(3)}</td></tr></tbody></table>
+<p class="note">Cosine of the encoder's embeddings; ± standard deviation over pairs.</p></div>`;
 }
 
-function quarantineSection({ quarantined, images, dataset }: ReportData): string {
-  const shown = quarantined.slice(0, 100).map(({ path, reason }) => `<tr><td>${escape(path)}</td><td style="text-align:left">${escape(reason)}</td></tr>`);
-  const more = quarantined.length > shown.length ? `<p>… and ${quarantined.length - shown.length} more in report.json.</p>` : '';
-  return `<h2>Quarantine</h2><p>${images.quarantined} images could not be read and were left out; ${dataset.ignored} files are no images by their name.</p>${shown.length > 0 ? `<table><tr><th>file</th><th style="text-align:left">reason</th></tr>${shown.join('')}</table>${more}` : ''}`;
+function trainingSection({ variants }: ReportData): string {
+  const lines = (pointsOf: (variant: VariantReport) => Curve['points']): Curve[] =>
+    variants.map((variant, style) => ({ name: variant.name, style, points: pointsOf(variant) })).filter(({ points }) => points.length > 0);
+  const charts = [
+    { id: 'loss', title: 'Pretraining loss', unit: 'loss', curves: lines(({ curve }) => curve.map(({ epoch, loss }) => [epoch, loss])) },
+    { id: 'accuracy', title: 'Pretraining accuracy', unit: '% of positives nearest', curves: lines(({ curve }) => curve.map(({ epoch, accuracy }) => [epoch, 100 * accuracy])) },
+    { id: 'probe', title: 'Linear probe, validation top-1', unit: '%', curves: lines(({ linear }) => (linear?.curve ?? []).map(({ epoch, top1 }) => [epoch, top1])) },
+    { id: 'tuning', title: 'Fine-tuning, validation top-1', unit: '%', curves: lines(({ semiSupervised }) => (semiSupervised?.curve ?? []).map(({ epoch, top1 }) => [epoch, top1])) },
+  ].filter((chart) => chart.curves.length > 0);
+  if (charts.length === 0) return '';
+  const shown = variants.map(({ name }, style) => ({ name, style })).filter(({ name }) => charts.some((chart) => chart.curves.some((curve) => curve.name === name)));
+  return `<section><h2>Training</h2><ul class="legend">${shown.map(({ name, style }) => `<li>${lineSample(style)}${named(name)}</li>`).join('')}</ul>
+<div class="charts">${charts.map(({ id, title, unit, curves: own }) => `<div><h3>${title}</h3>${curves(own, id, title, 'epoch', unit)}</div>`).join('\n')}</div></section>`;
 }
 
-function stagesSection({ stages }: ReportData): string {
+function datasetSection({ dataset, images, quarantined }: ReportData): string {
+  const shown = (quarantined ?? []).slice(0, 100).map(({ path, reason }) => `<tr><td class="text">${named(path)}</td><td class="text">${named(reason)}</td></tr>`);
+  const more = quarantined && quarantined.length > shown.length ? `<p class="note">… and ${whole(quarantined.length - shown.length)} more in report.json.</p>` : '';
+  const left = dataset.ignored > 0 ? ` ${plural(dataset.ignored, 'other file')} in the dataset ${dataset.ignored === 1 ? 'was' : 'were'} left alone.` : '';
+  return `<section><h2>Dataset</h2><p>${plural(dataset.images.train + dataset.images.val, 'image')} listed.${images ? ` Used: ${whole(images.train)} for training and ${whole(images.val)} for validation. Quarantined because they could not be read: ${images.quarantined === 0 ? 'none' : whole(images.quarantined)}.` : ''}${left}</p>
+${shown.length > 0 ? `<div class="wide"><table id="quarantine"><thead><tr><th class="text">quarantined file</th><th class="text">reason</th></tr></thead><tbody>${shown.join('\n')}</tbody></table></div>${more}` : ''}
+<details><summary>${plural(dataset.classes.length, 'class', 'classes')}</summary><p>${dataset.classes.map(named).join(', ')}</p></details></section>`;
+}
+
+function timesSection({ stages }: ReportData): string {
   if (!stages || stages.length === 0) return '';
-  return `<h2>Time</h2><table>${stages.map(({ name, seconds }) => `<tr><td>${escape(name)}</td><td>${formatSeconds(seconds)}</td></tr>`).join('')}</table><p class="soft">Of this execution; a stage whose result was already in the store takes no time.</p>`;
+  const total = Math.max(...stages.map(({ start, seconds }) => start + seconds), 1e-3);
+  const share = (seconds: number): string => `${(100 * seconds / total).toFixed(2)}%`;
+  return `<section><h2>Time</h2><table class="times" id="times">${stages.map(({ name, start, seconds }) =>
+    `<tr><td class="name">${named(name)}</td><td>${formatSeconds(seconds).replaceAll(' ', '&nbsp;')}</td><td class="bar"><div style="margin-left:${share(start)};width:${share(seconds)}"></div></td></tr>`).join('\n')}</table>
+<p class="note">Wall time in the last execution of this run, ${formatSeconds(total)} in all, waiting for a free place included; a stage whose result was in the store already takes next to none.</p></section>`;
+}
+
+function settingsSection({ recipe, models }: ReportData): string {
+  const { encoder } = recipe.foreground, { generator, scheduler, steps, guidance, viewsPerImage } = recipe.generation;
+  const facts: readonly (readonly [string, string])[] = [
+    ['dataset', named(recipe.dataset.url)],
+    ['encoder', `${named(encoder.model)}, ${encoder.imageSize} px <span class="note">sha256 ${escape(models.encoder.slice(0, 16))}</span>`],
+    ['generator', `${named(generator)}, ${escape(scheduler)}, ${steps} steps, guidance ${guidance}, ${plural(viewsPerImage, 'view')} an image <span class="note">sha256 ${escape(models.generator.slice(0, 16))}</span>`],
+    ['seed', String(recipe.seed)],
+  ];
+  return `<section><h2>Settings</h2><dl>${facts.map(([term, text]) => `<dt>${term}</dt><dd>${text}</dd>`).join('\n')}</dl>
+<details><summary>Recipe with every default filled in</summary><pre>${escape(JSON.stringify(recipe, null, 2))}</pre></details></section>`;
 }

@@ -1,65 +1,93 @@
-import { GenViewError } from '../errors.ts';
+import { listMissing, stageTimes, thinOut, withGains, type CurvePoint, type HistoryLine, type ReportData, type VariantReport } from '../report/data.ts';
 import { collectGallery } from '../report/gallery.ts';
-import { baselineOf, stageTimes, thinOut, type ReportData, type VariantReport } from '../report/data.ts';
 import { renderPage } from '../report/page.ts';
+import type { VariantRecipe } from '../recipe/recipe.ts';
 import { readJson, readLines, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
-import { openRun } from './artefacts.ts';
+import { openRun, usesViews } from './artefacts.ts';
 import type { DatasetSummary, ForegroundModel, ProbeResult, ReportOutput, RunInput, RunPlan, SimilarityResult, StageContext, StepMetrics, ViewsPlan } from './contract.ts';
-import { usesViews } from './generateViews.ts';
 
 /** Points of a curve in the report. */
 const curvePoints = 200;
 
 /**
- * Report: `runs/<run>/report.json` and `report.html` from what the other stages left in the store. It can be made again
- * at any time. Throws `ObjectNotFound`, which names the missing object, when a stage has not run.
+ * Report: `runs/<run>/report.json` and `report.html` from what the other stages left in the store. It can be made again at any
+ * time, also of a run that has not ended: the report then says what is missing. The same store gives the same bytes.
+ * Throws `RunNotFound`, `RunNotPlanned`.
  */
 export async function report(input: RunInput, context: StageContext): Promise<ReportOutput> {
   const { store, run, plan, runPrefix } = await openRun(input.run);
   const { recipe } = run;
-  const dataset = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
-  const { vector, mean, ...foreground } = await readJson<ForegroundModel>(store, `${plan.foreground}foreground.json`);
-  const views = await readJson<ViewsPlan>(store, `${plan.views}plan.json`);
-  const similarity = usesViews(recipe) ? await readJson<SimilarityResult>(store, `${plan.similarity}similarity.json`) : undefined;
-  const stages = await historyOf(store, runPrefix);
+  const lacking = new Map<string, string[]>();
+  const read: Read = async <T>(key: string, stage: string, variant?: string): Promise<T | undefined> => {
+    if (await store.head(key)) return readJson<T>(store, key);
+    lacking.set(stage, [...lacking.get(stage) ?? [], ...variant === undefined ? [] : [variant]]);
+    return undefined;
+  };
 
-  const variants = await Promise.all(recipe.variants.map(({ name, pretraining }) => variantReport(store, plan, name, {
-    method: pretraining.method, viewProbability: pretraining.views.probability, qualityLoss: pretraining.qualityLoss.enabled, epochs: pretraining.epochs,
-  })));
-  const baseline = baselineOf(variants);
+  const dataset = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
+  const model = await read<ForegroundModel>(`${plan.foreground}foreground.json`, 'fit-foreground');
+  const planned = await read<ViewsPlan>(`${plan.views}plan.json`, 'plan-views');
+  const similarity = usesViews(recipe) ? await read<SimilarityResult>(`${plan.similarity}similarity.json`, 'pair-similarity') : undefined;
+  const variants: VariantReport[] = [];
+  const trainImages = planned?.images.train ?? dataset.images.train;
+  for (const variant of recipe.variants) variants.push(await variantReport(store, plan, variant, trainImages, read));
+  const stages = await historyOf(store, runPrefix);
+  const gallery = usesViews(recipe) && model && planned ? await collectGallery(store, run, plan, dataset, model, context.threads) : [];
+
+  const missing = [...lacking].map(([stage, names]) => ({ stage, variants: names }));
   const data: ReportData = {
-    runId: run.runId, recipe, dataset, images: views.images, quarantined: views.quarantined, foreground,
-    proportionHistogram: views.proportionHistogram, levelHistogram: views.levelHistogram,
+    runId: run.runId, recipe, models: run.models, dataset, missing,
+    ...(planned && { images: planned.images, quarantined: planned.quarantined, proportionHistogram: planned.proportionHistogram, levelHistogram: planned.levelHistogram }),
+    ...(model && { foreground: withoutVectors(model) }),
     ...(similarity && { similarity }),
-    variants: variants.map((v) => v === baseline ? v : { ...v, gain: v.linear.top1 - baseline.linear.top1 }),
+    variants: withGains(variants),
     ...(stages && { stages }),
   };
-  const gallery = usesViews(recipe) ? await collectGallery(store, run, plan, dataset, { ...foreground, vector, mean }, context.threads) : [];
   context.signal.throwIfAborted();
   await writeJson(store, `${runPrefix}report.json`, data);
   await store.put(`${runPrefix}report.html`, renderPage(data, gallery), { contentType: 'text/html; charset=utf-8' });
+  if (missing.length > 0) context.log.warn(`the report is of a run that has not ended: no result yet of ${listMissing(missing)}`);
   return { report: store.url(`${runPrefix}report.html`) };
 }
 
-async function variantReport(store: ObjectStore, plan: RunPlan, name: string, settings: Pick<VariantReport, 'method' | 'viewProbability' | 'qualityLoss' | 'epochs'>): Promise<VariantReport> {
-  const place = plan.variants.find((variant) => variant.name === name);
-  if (!place) throw new GenViewError('RunNotPlanned', `variant ${name} is not in the plan of this run; run the stage shard-dataset again`);
-  const probe = (file: string): Promise<ProbeResult> => readJson<ProbeResult>(store, `${place.evaluate}${file}.json`);
-  const metrics: StepMetrics[] = [];
-  if (settings.epochs > 0) for await (const line of readLines<StepMetrics>(store, `${place.pretrain}metrics.jsonl`)) metrics.push(line);
-  const points = metrics.map(({ epoch, loss, accuracy }) => ({ epoch, loss, accuracy }));
-  const average = (stretch: typeof points, key: 'epoch' | 'loss' | 'accuracy'): number => stretch.reduce((sum, point) => sum + point[key], 0) / stretch.length;
+/** An object of a stage, or undefined, noting the stage as missing. */
+type Read = <T>(key: string, stage: string, variant?: string) => Promise<T | undefined>;
+
+async function variantReport(store: ObjectStore, plan: RunPlan, { name, seed, pretraining }: VariantRecipe, trainImages: number, read: Read): Promise<VariantReport> {
+  const { pretrain, evaluate } = plan.variants.find((variant) => variant.name === name)!;
+  const points: CurvePoint[] = [];
+  if (pretraining.epochs > 0) {
+    await read(`${pretrain}encoder.json`, 'pretrain', name);
+    // The last, incomplete batch of an epoch is dropped.
+    const stepsPerEpoch = Math.max(1, Math.floor(trainImages / pretraining.batch));
+    if (await store.head(`${pretrain}metrics.jsonl`)) {
+      for await (const { step, loss, accuracy } of readLines<StepMetrics>(store, `${pretrain}metrics.jsonl`)) points.push({ epoch: (step + 1) / stepsPerEpoch, loss, accuracy });
+    }
+  }
+  const linear = await read<ProbeResult>(`${evaluate}linear.json`, 'linear-probe', name);
+  const nearestNeighbours = await read<ProbeResult>(`${evaluate}knn.json`, 'nearest-neighbours', name);
+  const semiSupervised = await read<ProbeResult>(`${evaluate}semi.json`, 'semi-supervised', name);
   return {
-    name, ...settings, linear: await probe('linear'), nearestNeighbours: await probe('knn'), semiSupervised: await probe('semi'),
-    curve: thinOut(points, curvePoints, (stretch) => ({ epoch: average([...stretch], 'epoch'), loss: average([...stretch], 'loss'), accuracy: average([...stretch], 'accuracy') })),
+    name, seed, method: pretraining.method, viewProbability: pretraining.views.probability, qualityLoss: pretraining.qualityLoss.enabled, epochs: pretraining.epochs,
+    ...(linear && { linear }), ...(nearestNeighbours && { nearestNeighbours }), ...(semiSupervised && { semiSupervised }),
+    curve: thinOut(points, curvePoints, meanPoint),
   };
+}
+
+function meanPoint(points: readonly CurvePoint[]): CurvePoint {
+  const mean = (key: keyof CurvePoint): number => points.reduce((sum, point) => sum + point[key], 0) / points.length;
+  return { epoch: mean('epoch'), loss: mean('loss'), accuracy: mean('accuracy') };
+}
+
+function withoutVectors({ vector: _vector, mean: _mean, ...rest }: ForegroundModel): Omit<ForegroundModel, 'vector' | 'mean'> {
+  return rest;
 }
 
 /** Wall time of the stages so far, where the runner left its history in the store. */
 async function historyOf(store: ObjectStore, runPrefix: string): Promise<ReportData['stages']> {
   if (!await store.head(`${runPrefix}history.jsonl`)) return undefined;
-  const events: Parameters<typeof stageTimes>[0][number][] = [];
-  for await (const event of readLines<(typeof events)[number]>(store, `${runPrefix}history.jsonl`)) events.push(event);
+  const events: HistoryLine[] = [];
+  for await (const event of readLines<HistoryLine>(store, `${runPrefix}history.jsonl`)) events.push(event);
   return stageTimes(events);
 }
