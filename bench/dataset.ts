@@ -17,13 +17,13 @@ import { float32, scalar, type NamedTensors } from '../src/tensor.ts';
 interface Labelled { readonly image: Image; readonly label: number; /** Share of the image that is object. */ readonly proportion: number }
 
 /**
- * `npm run bench -- dataset [--epochs 60] [--width 32] [--per-class 100] [--threads n] [--neighbours-only]`: how hard
+ * `npm run bench -- dataset [--epochs 36] [--width 24] [--per-class 100] [--threads n] [--neighbours-only]`: how hard
  * the embedded data set is. Prints the spread of the foreground proportion, nearest neighbours on raw pixels (should
  * know little) and a small supervised network (should know much).
  */
 export async function run(args: string[], log: Log): Promise<void> {
   const { values } = parseArgs({ args, options: {
-    epochs: { type: 'string', default: '60' }, width: { type: 'string', default: '32' }, 'per-class': { type: 'string', default: '100' },
+    epochs: { type: 'string', default: '36' }, width: { type: 'string', default: '24' }, 'per-class': { type: 'string', default: '100' },
     threads: { type: 'string', default: String(availableParallelism()) }, 'neighbours-only': { type: 'boolean', default: false },
   } });
   const trainPerClass = Number(values['per-class']);
