@@ -51,17 +51,16 @@ function unreadable(message: string, cause?: unknown): GenViewError {
   return new GenViewError('ImageUnreadable', message, { cause });
 }
 
-/** One line for a person, from libvips' chain of messages. */
+/**
+ * A few words for a person, the same each time. libvips' own message, in the error's cause, is not: its buffer of messages
+ * belongs to the whole process, and decoding another image at the same time empties it.
+ */
 function reason(error: unknown, bytes: Uint8Array): string {
-  const message = (error as Error).message.replaceAll(/\s+/g, ' ').trim();
-  if (/unsupported image format/i.test(message)) {
-    const head = Buffer.from(bytes.subarray(0, 12));
-    if (head.toString('latin1', 0, 2) === 'BM') return 'BMP is not a supported image format; convert it to PNG';
-    const text = /^[\t\n\r\x20-\x7e]+$/.test(head.toString('latin1'));
-    return `not an image, or of an unknown format: it begins with ${text ? JSON.stringify(head.toString('latin1')) : head.toString('hex')}`;
-  }
-  if (/premature end|truncated|end of (stream|file|image)|out of order|read error|not enough data/i.test(message)) return `the file is truncated or corrupt (${message})`;
-  return `the file is corrupt (${message})`;
+  if (!/^Input buffer contains unsupported image format/.test((error as Error).message)) return 'the file is truncated or corrupt';
+  const head = Buffer.from(bytes.subarray(0, 12));
+  if (head.toString('latin1', 0, 2) === 'BM') return 'BMP is not a supported image format; convert it to PNG';
+  const text = /^[\t\n\r\x20-\x7e]+$/.test(head.toString('latin1'));
+  return `not an image, or of an unknown format: it begins with ${text ? JSON.stringify(head.toString('latin1')) : head.toString('hex')}`;
 }
 
 /**
