@@ -6,8 +6,11 @@ export interface Log {
   info(message: string, fields?: Record<string, unknown>): void;
   warn(message: string, fields?: Record<string, unknown>): void;
   error(message: string, fields?: Record<string, unknown>): void;
-  /** Starts a progress display of `total` units; call `advance` as work is done and `done` at the end. */
-  progress(label: string, total: number, unit: string): Progress;
+  /**
+   * Starts a progress display of `total` units; call `advance` as work is done and `done` at the end.
+   * @param from units that an earlier process did, which say nothing about the speed of this one. @default 0
+   */
+  progress(label: string, total: number, unit: string, from?: number): Progress;
 }
 
 export interface Progress {
@@ -34,12 +37,12 @@ export function createLog(fields: Record<string, unknown> = {}, stream: NodeJS.W
     info: (message, more) => write('info', message, more),
     warn: (message, more) => write('warning', message, more),
     error: (message, more) => write('error', message, more),
-    progress(label, total, unit) {
+    progress(label, total, unit, from = 0) {
       const start = Date.now();
-      let count = 0, last = terminal ? 0 : start, note = '';
+      let count = from, last = terminal ? 0 : start, note = '';
       const line = (): string => {
         const seconds = (Date.now() - start) / 1000;
-        const left = count > 0 && count < total ? ` ${formatSeconds(seconds / count * (total - count))} left` : '';
+        const left = count > from && count < total ? ` ${formatSeconds(seconds / (count - from) * (total - count))} left` : '';
         return `${label} ${count}/${total} ${unit}${note && `, ${note}`} (${formatSeconds(seconds)}${left ? ',' + left : ''})`;
       };
       return {

@@ -43,11 +43,12 @@ own engine. Takes hours. Writes a checkpoint every 100 steps; the same command c
     .option('--images <n>', 'images to render for training', wholeNumber(1))
     .option('--seed <n>', 'seed', wholeNumber(0))
     .option('--threads <n>', 'threads of the engine', wholeNumber(1))
+    .option('--improve', 'train the finished U-Net further, from its weights; the encoder stays')
     .addHelpText('after', `
 Examples:
   npm run train:demo-models
   genview models train-demo --work /data/train-demo --out /data/models --unclip-steps 100`)
-    .action(async (options: { work: string; out?: string; encoderSteps?: number; unclipSteps?: number; images?: number; seed?: number; threads?: number }) => {
+    .action(async (options: { work: string; out?: string; encoderSteps?: number; unclipSteps?: number; images?: number; seed?: number; threads?: number; improve?: boolean }) => {
       const { trainDemoModels } = await import('../demo/train.ts');
       await interruptible(({ log, signal }) => trainDemoModels(options, log, signal));
     });

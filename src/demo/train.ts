@@ -36,6 +36,8 @@ export interface DemoTrainingOptions {
   /** @default 0 */
   readonly seed?: number;
   readonly threads?: number;
+  /** Starts the U-Net from the weights in `out`, with a new schedule, and leaves the encoder there as it is. @default false */
+  readonly improve?: boolean;
 }
 
 const encoderBatch = 128, unclipBatch = 64, checkpointSteps = 100;
@@ -60,13 +62,16 @@ export async function trainDemoModels(options: DemoTrainingOptions, log: Log, si
   const images = await renderImages(count, seed, log);
   const settings = { log, signal, work, seed, ...(options.threads === undefined ? {} : { threads: options.threads }) };
 
-  const encoder = await trainEncoder(images, encoderSteps, settings);
-  await writeAtomically(join(out, 'encoder.safetensors'), encodeSafetensors(encoder, { format: 'pt', description: 'GenView demo encoder: ResNet, 32 px, names as torchvision' }, { half: true }));
+  if (!options.improve) {
+    const encoder = await trainEncoder(images, encoderSteps, settings);
+    await writeAtomically(join(out, 'encoder.safetensors'), encodeSafetensors(encoder, { format: 'pt', description: 'GenView demo encoder: ResNet, 32 px, names as torchvision' }, { half: true }));
+  }
   // The U-Net must learn from exactly the embeddings that the stored half-precision encoder gives.
   const stored = decodeSafetensors(await readFile(join(out, 'encoder.safetensors'))).tensors;
 
   const embeddings = await embedAll(images, stored, log, options.threads);
-  const unclip = await trainUnclip(images, embeddings, unclipSteps, settings);
+  const start = options.improve ? decodeSafetensors(await readFile(join(out, 'unclip.safetensors'))).tensors : {};
+  const unclip = await trainUnclip(images, embeddings, start, unclipSteps, settings);
   await writeAtomically(join(out, 'unclip.safetensors'), encodeSafetensors(unclip, { format: 'pt', description: 'GenView demo unCLIP: U-Net, 32 px, v-prediction, squaredcos_cap_v2, names as diffusers' }, { half: true }));
   log.info(`wrote encoder.safetensors and unclip.safetensors to ${out}`);
 }
@@ -85,6 +90,11 @@ async function renderImages(count: number, seed: number, log: Log): Promise<Imag
   return images;
 }
 
+/** The tensors of these names, those that there are. */
+function pick(tensors: NamedTensors, names: readonly string[]): NamedTensors {
+  return Object.fromEntries(names.flatMap((name) => tensors[name] ? [[name, tensors[name]]] : []));
+}
+
 /** One network in training: the compiled step and where its state is kept. */
 async function trainSteps(name: string, program: Program, steps: number, batch: (step: number) => NamedTensors, { log, signal, work }: Settings): Promise<void> {
   const file = join(work, `${name}.safetensors`);
@@ -97,8 +107,7 @@ async function trainSteps(name: string, program: Program, steps: number, batch: 
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-  const progress = log.progress(name, steps, 'steps');
-  progress.advance(start);
+  const progress = log.progress(name, steps, 'steps', start);
   let mean = 0;
   for (let step = start; step < steps; step++) {
     const loss = (await program.run(batch(step)))['loss']!.data[0]!;
@@ -230,7 +239,7 @@ async function embedAll(images: readonly Image[], weights: NamedTensors, log: Lo
   return { values, width };
 }
 
-async function trainUnclip(images: readonly Image[], embeddings: { values: Float32Array; width: number }, steps: number, settings: Settings): Promise<NamedTensors> {
+async function trainUnclip(images: readonly Image[], embeddings: { values: Float32Array; width: number }, start: NamedTensors, steps: number, settings: Settings): Promise<NamedTensors> {
   const network = unet(demoUNetConfig);
   const names = network.parameters.map((p) => p.name);
   const { width } = embeddings, rows = 2 * images.length;
@@ -242,7 +251,7 @@ async function trainUnclip(images: readonly Image[], embeddings: { values: Float
     std[j] = Math.sqrt(Math.max(squares / rows - (sum / rows) ** 2, 1e-8));
   }
   const normalizer = { mean, std };
-  const state: State = createState(withMoments(initialize(network, settings.seed), names, true));
+  const state: State = createState(withMoments({ ...initialize(network, settings.seed), ...pick(start, names) }, names, true));
   const n = unclipBatch, shape = [n, 3, demoImageSize, demoImageSize], length = 3 * demoImageSize * demoImageSize;
 
   const program = await compile((inputs, variables) => {
@@ -263,7 +272,7 @@ async function trainUnclip(images: readonly Image[], embeddings: { values: Float
   }, { state, name: 'demo-unclip-training', ...optional(settings.threads) });
 
   const alphas = cumulativeAlphas('squaredcos_cap_v2');
-  await trainSteps('unclip', program, steps, (step) => {
+  await trainSteps(Object.keys(start).length > 0 ? 'unclip-improved' : 'unclip', program, steps, (step) => {
     const random = new Random(settings.seed, 'unclip', step);
     const pixels = new Float32Array(n * length), labels = new Float32Array(n * 2 * width);
     const timestep = new Float32Array(n), signal = new Float32Array(n), sigma = new Float32Array(n);

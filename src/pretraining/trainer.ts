@@ -72,7 +72,7 @@ export async function train(options: TrainOptions): Promise<void> {
       await saveCheckpoint(store, prefix, { step, state: engine.state.snapshot(), metrics }, recipe);
     };
 
-    const progress = log.progress('pretraining', steps, 'steps');
+    const progress = log.progress('pretraining', steps, 'steps', first);
     batches = prepared(options, first, stepsPerEpoch);
     let saved = found?.step ?? -1;
     let upcoming = first < steps ? await batches.next() : undefined;
