@@ -13,8 +13,6 @@ import { openRun, usesViews } from './artefacts.ts';
 import type { PlannedImage, SampleMetadata, ShardInput, StageContext } from './contract.ts';
 import { shardName } from './shards.ts';
 
-export { usesViews } from './artefacts.ts';
-
 /**
  * GenerateViews: the tar shard of one manifest: the original file of every usable image and, for training images, its generated views. A view is
  * seeded by (seed, 'view', path, number), so that the bytes do not depend on sharding or batch. Nothing of a shard is visible before all
