@@ -55,7 +55,7 @@ export type NoiseStrategy =
   | { readonly strategy: 'adaptive' };
 
 export interface GenerationRecipe {
-  /** `builtin:demo-unclip`, or URL or path of a model directory. @default 'builtin:demo-unclip' */
+  /** Others are refused in this version. @default 'builtin:demo-unclip' */
   readonly generator: string;
   /** In a file: `adaptive`, `random` or `{ constant: 200 }`. @default adaptive */
   readonly noise: NoiseStrategy;

@@ -13,7 +13,10 @@ export function impossibleCombinations(file: RecipeFile, recipe: Recipe): Proble
   const problems: Problem[] = [];
 
   const noise = file.generation?.noise;
-  const { steps, scheduler } = recipe.generation;
+  const { generator, steps, scheduler } = recipe.generation;
+  if (generator !== 'builtin:demo-unclip') {
+    problems.push({ path: ['generation', 'generator'], message: `is ${generator}, but only builtin:demo-unclip runs in this version; remove the field, or write that name` });
+  }
   if (typeof noise === 'object' && 'strategy' in noise) {
     if (noise.strategy === 'constant' && noise.level === undefined) {
       problems.push({ path: ['generation', 'noise'], message: 'strategy constant needs a level from 0 to 999' });

@@ -40,6 +40,7 @@ foreground:
 
 # One generated view of every training image, by an image-conditioned diffusion model (unCLIP).
 generation:
+  # The only one in this version.
   #generator: builtin:demo-unclip
   # How far the view may leave its image: adaptive (by the share of foreground), random, or for all the same: { constant: 200 }
   noise: adaptive

@@ -66,13 +66,12 @@ export async function readRecipe(recipeUrl: string): Promise<Recipe> {
 
 /** Paths in the recipe become URLs. */
 export function locate(recipe: Recipe, recipeUrl: string): Recipe {
-  const { dataset, foreground, generation } = recipe;
+  const { dataset, foreground } = recipe;
   const model = resolveLocation(foreground.encoder.model, recipeUrl, 'foreground.encoder.model');
   return {
     ...recipe,
     dataset: { ...dataset, url: resolveLocation(dataset.url, recipeUrl, 'dataset.url', true) },
     foreground: { ...foreground, encoder: { ...foreground.encoder, model } },
-    generation: { ...generation, generator: resolveLocation(generation.generator, recipeUrl, 'generation.generator', true) },
   };
 }
 
@@ -103,7 +102,7 @@ async function renderDemo(store: ObjectStore, { log, signal }: Pick<StageContext
   return url;
 }
 
-/** SHA-256 of what a model consists of: one file, or every file of a folder with its name. */
+/** SHA-256 of what a model consists of: one file, or those of an embedded model. */
 async function hashModel(model: string, field: string): Promise<string> {
   const hash = createHash('sha256');
   const weights = builtinModels[model];
@@ -118,19 +117,9 @@ async function hashModel(model: string, field: string): Promise<string> {
   if (model.startsWith('builtin:')) {
     throw new GenViewError('ModelNotFound', `${field}: there is no model ${model}; the embedded ones are ${Object.keys(builtinModels).join(' and ')}`);
   }
-  const { store, key } = model.endsWith('/') ? { store: openStore(model), key: '' } : splitUrl(model);
-  if (key !== '') {
-    if (!await store.head(key)) throw new GenViewError('ModelNotFound', `${field}: there is no file ${model}; paths in a recipe are relative to the recipe's own folder`);
-    await update(hash, await store.getStream(key));
-    return hash.digest('hex');
-  }
-  let files = 0;
-  for await (const { key: file, size } of store.list('')) {
-    hash.update(JSON.stringify([file, size]));
-    await update(hash, await store.getStream(file));
-    files += 1;
-  }
-  if (files === 0) throw new GenViewError('ModelNotFound', `${field}: there are no files at ${model}; paths in a recipe are relative to the recipe's own folder`);
+  const { store, key } = splitUrl(model);
+  if (!await store.head(key)) throw new GenViewError('ModelNotFound', `${field}: there is no file ${model}; paths in a recipe are relative to the recipe's own folder`);
+  await update(hash, await store.getStream(key));
   return hash.digest('hex');
 }
 

@@ -14,7 +14,6 @@ const context: StageContext = { signal: new AbortController().signal, log: silen
 const text = `name: birds
 dataset: { url: images }
 foreground: { encoder: { model: models/encoder.onnx } }
-generation: { generator: models/generator }
 variants: [{ name: baseline }, { name: wide, pretraining: { nodes: 2 } }]
 `;
 
@@ -24,10 +23,9 @@ beforeEach(async () => {
   recipe = path.join(folder, 'recipe.yaml');
   store = pathToFileURL(path.join(folder, 'store')).href;
   await mkdir(path.join(folder, 'images/cat'), { recursive: true });
-  await mkdir(path.join(folder, 'models/generator/unet'), { recursive: true });
+  await mkdir(path.join(folder, 'models'));
   await writeFile(path.join(folder, 'images/cat/1.png'), 'x');
   await writeFile(path.join(folder, 'models/encoder.onnx'), 'abc');
-  await writeFile(path.join(folder, 'models/generator/unet/weights'), 'def');
   await writeFile(recipe, text);
 });
 afterEach(() => rm(folder, { recursive: true }));
@@ -55,9 +53,6 @@ describe('ResolveRecipe', () => {
     await writeFile(recipe, `${text}seed: 1\n`);
     expect((await resolve()).runId).not.toBe(first.runId);
     await writeFile(recipe, text);
-    await writeFile(path.join(folder, 'models/generator/unet/weights'), 'DEF');
-    expect((await resolve()).runId).not.toBe(first.runId);
-    await writeFile(path.join(folder, 'models/generator/unet/weights'), 'def');
     await writeFile(path.join(folder, 'models/encoder.onnx'), 'ABC');
     expect((await resolve()).runId).not.toBe(first.runId);
   });
@@ -74,17 +69,23 @@ describe('ResolveRecipe', () => {
 
   it('refuses a faulty recipe with the path of the file, and leaves no run', async () => {
     await writeFile(recipe, `${text}sed: 1\n`);
-    await expect(resolve()).rejects.toMatchObject({ code: 'RecipeInvalid', message: `${recipe}:6: sed: is not a field of a recipe; did you mean seed?` });
+    await expect(resolve()).rejects.toMatchObject({ code: 'RecipeInvalid', message: `${recipe}:5: sed: is not a field of a recipe; did you mean seed?` });
     expect(existsSync(path.join(folder, 'store'))).toBe(false);
   });
 
   it.each([
     ['images', 'DatasetMissing', /^dataset\.url: there are no files at file:.*\/images\//],
     ['models/encoder.onnx', 'ModelNotFound', /^foreground\.encoder\.model: there is no file file:.*encoder\.onnx/],
-    ['models/generator', 'ModelNotFound', /^generation\.generator: there are no files at file:.*\/models\/generator\//],
   ])('refuses a recipe whose %s is missing', async (name, code, message) => {
     await rm(path.join(folder, name), { recursive: true });
     await expect(resolve()).rejects.toMatchObject({ code, message: expect.stringMatching(message) as unknown });
+  });
+
+  it('refuses a generator that this version cannot run', async () => {
+    await writeFile(recipe, `${text}generation: { generator: models/unclip }\n`);
+    await expect(resolve()).rejects.toMatchObject({
+      code: 'RecipeInvalid', message: `${recipe}:5: generation.generator: is models/unclip, but only builtin:demo-unclip runs in this version; remove the field, or write that name`,
+    });
   });
 
   it.each([
