@@ -130,7 +130,7 @@ function completeAugmentation(file: NonNullable<PretrainingFile['augmentation']>
   return {
     imageSize: file.imageSize ?? 32,
     minScale: file.minScale ?? 0.2,
-    jitter: file.jitter ?? [0.4, 0.4, 0.4, 0.1],
+    jitter: file.jitter ?? [0.4, 0.4, v3 ? 0.2 : 0.4, 0.1],
     jitterProbability: file.jitterProbability ?? 0.8,
     grayscaleProbability: file.grayscaleProbability ?? 0.2,
     blurProbability: file.blurProbability ?? (v3 ? [1, 0.1] : [0.5, 0.5]),

@@ -102,7 +102,7 @@ export interface AugmentationRecipe {
   readonly imageSize: number;
   /** Lower bound of the crop's area fraction. @default 0.2 */
   readonly minScale: number;
-  /** Brightness, contrast, saturation, hue. @default [0.4, 0.4, 0.4, 0.1] */
+  /** Brightness, contrast, saturation, hue. @default [0.4, 0.4, 0.4, 0.1] (mocov2), [0.4, 0.4, 0.2, 0.1] (mocov3) */
   readonly jitter: readonly [number, number, number, number];
   /** @default 0.8 */
   readonly jitterProbability: number;

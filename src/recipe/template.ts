@@ -94,7 +94,7 @@ pretraining:
     #imageSize: 32
     # Smallest crop, as a share of the image's area.
     #minScale: 0.2
-    # Brightness, contrast, saturation, hue.
+    # Brightness, contrast, saturation, hue; mocov3: [0.4, 0.4, 0.2, 0.1].
     #jitter: [0.4, 0.4, 0.4, 0.1]
     #jitterProbability: 0.8
     #grayscaleProbability: 0.2
