@@ -59,7 +59,7 @@ export interface GenerationRecipe {
   readonly generator: string;
   /** In a file: `adaptive`, `random` or `{ constant: 200 }`. @default adaptive */
   readonly noise: NoiseStrategy;
-  /** Denoising steps. PNDM makes one call more. @default 20 */
+  /** Denoising steps, 1 to 999. PNDM needs 2 and makes one call more. @default 20 */
   readonly steps: number;
   /** Classifier-free guidance scale; 1 is none. @default 10 */
   readonly guidance: number;

@@ -37,7 +37,7 @@ const noise = z.union([
 const generation = z.strictObject({
   generator: location.optional(),
   noise: noise.optional(),
-  steps: z.int().min(1).max(1000).optional(),
+  steps: z.int().min(1).max(999).optional(),
   guidance: z.number().min(1).optional(),
   scheduler: z.enum(['pndm', 'ddim']).optional(),
   viewsPerImage: z.int().min(1).max(100).optional(),

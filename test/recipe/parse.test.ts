@@ -103,6 +103,7 @@ describe('a faulty recipe is refused with file, line and field', () => {
     ['an unknown noise strategy', `${minimal}generation: { noise: adaptve }`, 'r.yaml:3: generation.noise: must be adaptive, random, or { constant: <level from 0 to 999> }, not the text "adaptve"; did you mean adaptive?'],
     ['a constant strategy without level', `${minimal}generation: { noise: { strategy: constant } }`, 'r.yaml:3: generation.noise: strategy constant needs a level from 0 to 999'],
     ['a level for another strategy', `${minimal}generation: { noise: { strategy: random, level: 3 } }`, 'r.yaml:3: generation.noise.level: has no meaning with strategy random; remove it, or use strategy constant'],
+    ['as many steps as the network was trained on', `${minimal}generation: { steps: 1000 }`, 'r.yaml:3: generation.steps: must be at most 999, not 1000'],
     ['one PNDM step', `${minimal}generation: { steps: 1 }`, 'r.yaml:3: generation.steps: must be at least 2 with scheduler pndm'],
     ['a queue that is no multiple of the batch', `${minimal}pretraining:\n  queue: 1000\n  batch: 128`, 'r.yaml:4: pretraining.queue: queue 1000 is not a multiple of batch 128; for example queue: 1024'],
     ['a default queue that is no multiple of the batch', `${minimal}pretraining:\n  batch: 100`, 'r.yaml:4: pretraining.batch: queue 65536 (the default) is not a multiple of batch 100; for example queue: 65500'],
