@@ -58,7 +58,7 @@ pretraining:
   backbone:
     # resnet18, or resnet-small (three stages of one block, width 32)
     name: resnet18
-    # cifar (3x3, no pooling) for images up to 64 pixels, imagenet above
+    # cifar (3x3, no pooling; stride 2 in resnet-small) for images up to 64 pixels, imagenet above
     #stem: cifar
     #width: 64
     # none exists for exact comparisons of distributed runs.
