@@ -15,7 +15,7 @@ interrupted demo and shows a finished one again.`))
     .addHelpText('after', `
 Examples:
   genview demo
-  genview demo --store /tmp/genview-demo`)
+  genview demo --store /data/genview-demo`)
     .action(async (options: { store: string; json?: boolean }) => {
       await runRecipe(fileURLToPath(new URL('../../recipes/demo.yaml', import.meta.url)), options);
     });
