@@ -13,11 +13,11 @@ Examples:
   genview init
   genview init birds.yaml --name birds --dataset /data/birds`)
     .action(async (file: string, options: { name: string; dataset: string; force?: boolean }) => {
-      const [{ writeFile }, path, { GenViewError }, { recipeTemplate }, { parseRecipe }] = await Promise.all([
-        import('node:fs/promises'), import('node:path'), import('../errors.ts'), import('../recipe/template.ts'), import('../recipe/parse.ts'),
+      const [{ writeFile }, path, { GenViewError }, { isUrl }, { recipeTemplate }, { parseRecipe }] = await Promise.all([
+        import('node:fs/promises'), import('node:path'), import('../errors.ts'), import('../recipe/location.ts'), import('../recipe/template.ts'), import('../recipe/parse.ts'),
       ]);
       // Paths in a recipe are relative to it; those on the command line to the current folder.
-      const dataset = options.dataset.includes(':') || path.isAbsolute(options.dataset)
+      const dataset = isUrl(options.dataset) || path.isAbsolute(options.dataset)
         ? options.dataset : path.relative(path.dirname(path.resolve(file)), path.resolve(options.dataset)) || '.';
       const text = recipeTemplate(options.name, dataset);
       parseRecipe(text, file);

@@ -24,9 +24,9 @@ export function resolveLocation(location: string, recipeUrl: string, field: stri
   return folder && !url.endsWith('/') ? `${url}/` : url;
 }
 
-/** Two letters at least, so that a Windows drive is no scheme. */
-function isUrl(location: string): boolean {
-  return /^[a-z][a-z0-9+.-]+:/i.test(location);
+/** `file:`, `s3:`, `builtin:` and whatever has `//` behind its scheme: a file may be called `exp:1.yaml`. */
+export function isUrl(location: string): boolean {
+  return /^((file|s3|builtin):|[a-z][a-z0-9+.-]*:\/\/)/i.test(location);
 }
 
 function besideFile(location: string, recipeUrl: string): string {

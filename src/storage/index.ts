@@ -1,6 +1,7 @@
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import { GenViewError } from '../errors.ts';
+import { toUrl } from '../recipe/location.ts';
 import { FolderStore } from './folderStore.ts';
 import type { ObjectStore, PutOptions } from './objectStore.ts';
 import { S3Store } from './s3Store.ts';
@@ -29,7 +30,7 @@ export function openStore(url: string): ObjectStore {
 
 /** An object's URL (or path) as the store of its parent folder and the last part as key. */
 export function splitUrl(url: string): { store: ObjectStore; key: string } {
-  const whole = /^[a-z][a-z0-9+.-]*:/i.test(url) ? url : pathToFileURL(path.resolve(url)).href;
+  const whole = toUrl(url);
   const slash = whole.lastIndexOf('/');
   const last = whole.slice(slash + 1);
   if (last === '' || url.endsWith('/')) throw new GenViewError('StoreUrlInvalid', `${url} is not the URL of an object`);

@@ -12,7 +12,9 @@ describe('a location in a recipe', () => {
     ['images', recipe, 'file:///data/recipes/images/'],
     ['../my images #1/50%', recipe, 'file:///data/my%20images%20%231/50%25/'],
     ['/images', recipe, 'file:///images/'],
+    ['exp:1', recipe, 'file:///data/recipes/exp:1/'],
     ['images', 's3://bucket/a/recipe.yaml', 's3://bucket/a/images/'],
+    ['exp:1', 's3://bucket/a/recipe.yaml', 's3://bucket/a/exp:1/'],
     ['../images/./x/', 's3://bucket/a/recipe.yaml', 's3://bucket/images/x/'],
   ])('%s beside %s is %s', (location, base, url) => expect(resolveLocation(location, base, 'dataset.url', true)).toBe(url));
 
@@ -27,5 +29,6 @@ describe('a location in a recipe', () => {
 
 it('a path on the command line is relative to the current folder', () => {
   expect(toUrl('a b.yaml')).toBe(pathToFileURL(`${process.cwd()}/a b.yaml`).href);
+  expect(toUrl('exp:1.yaml')).toBe(pathToFileURL(`${process.cwd()}/exp:1.yaml`).href);
   expect(toUrl('s3://bucket/a b')).toBe('s3://bucket/a b');
 });

@@ -23,6 +23,7 @@ describe('a folder store', () => {
     expect(openStore(folder).root).toBe(`${pathToFileURL(folder).href}/`);
     expect(openStore(openStore(folder).root).root).toBe(openStore(folder).root);
     expect(splitUrl(`${folder}/a b.yaml`).key).toBe('a b.yaml');
+    expect(splitUrl('exp:1.yaml')).toMatchObject({ key: 'exp:1.yaml', store: { root: openStore('.').root } });
     expect(splitUrl(openStore(folder).url('x/a b#.yaml'))).toMatchObject({ key: 'a b#.yaml', store: { root: `${openStore(folder).root}x/` } });
   });
 
