@@ -25,7 +25,8 @@ export async function pretrain(input: VariantInput, context: StageContext): Prom
   }
   const { seed, pretraining: recipe } = variant;
   const marker = `${prefix}.done`;
-  if (await store.head(marker)) return;
+  // Of several processes rank 0 alone looks, below: if another run ended between two looks, one would wait for one that left.
+  if (recipe.nodes === 1 && await store.head(marker)) return;
 
   // A group is left only after its members had time to agree on a last checkpoint.
   const leave = new AbortController();
