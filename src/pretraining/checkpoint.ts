@@ -43,10 +43,11 @@ export async function loadCheckpoint(store: ObjectStore, prefix: string): Promis
 /** Gives every process the state and the step of rank 0. */
 export async function shareState(state: State, step: number, collective: Collective): Promise<number> {
   if (collective.size === 1) return step;
-  const shared = Float32Array.of(step);
+  // In two parts: a float32 holds whole numbers up to 2^24 only.
+  const part = 2 ** 24, shared = Float32Array.of(Math.floor(step / part), step % part);
   await collective.broadcast(shared);
   const tensors = state.snapshot();
   for (const name of Object.keys(tensors).sort()) await collective.broadcast(tensors[name]!.data as Float32Array);
   state.restore(tensors);
-  return shared[0]!;
+  return shared[0]! * part + shared[1]!;
 }
