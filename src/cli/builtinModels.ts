@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { builtinModels } from '../demo/modelFiles.ts';
 import { decodeSafetensors } from '../nn/safetensors.ts';
-import { builtinModels } from '../stages/resolveRecipe.ts';
 
 export interface BuiltinModel {
   /** As recipes name it. */

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import { GenViewError } from '../errors.ts';
 import type { Image } from '../dataset/image.ts';
@@ -10,8 +9,10 @@ import { resnet, type ResNet, type ResNetConfig } from '../nn/resnet.ts';
 import { decodeSafetensors } from '../nn/safetensors.ts';
 import { unet, type UNetConfig } from '../nn/unet.ts';
 import { compileInference } from '../runtime/compile.ts';
+import type { Executor } from '../runtime/executor.ts';
 import type { Program } from '../runtime/program.ts';
 import { float32, type HostTensor, type NamedTensors } from '../tensor.ts';
+import { demoModelFiles } from './modelFiles.ts';
 
 /**
  * The embedded networks, small members of the families that the paper uses: an image encoder in the place of CLIP and
@@ -30,11 +31,6 @@ export const demoMean = 0.5, demoStd = 0.5;
 
 export const demoUNetConfig: UNetConfig = { channels: 3, patch: 2, widths: [48, 80, 128], blocks: [1, 1, 1], groups: 16, embedding: 160, classLabels: 2 * 128 };
 
-const modelFolder = new URL('../../models/demo/', import.meta.url);
-
-/** Files of the embedded models, in the order in which their hash is taken. */
-export const demoModelFiles = { encoder: fileURLToPath(new URL('encoder.safetensors', modelFolder)), unclip: fileURLToPath(new URL('unclip.safetensors', modelFolder)) };
-
 async function readWeights(file: string): Promise<NamedTensors> {
   let bytes: Uint8Array;
   try { bytes = await readFile(file); } catch (cause) {
@@ -49,19 +45,19 @@ export function demoEncoder(): ResNet {
 }
 
 /** Compiles the encoder for `batch` images: `pixels` [batch, 3, 32, 32] in [0, 1] -> `tokens` [batch, 128, 8, 8], `embedding` [batch, 128]. */
-export async function compileDemoEncoder(weights: NamedTensors, batch: number, threads?: number): Promise<Program> {
+export async function compileDemoEncoder(weights: NamedTensors, batch: number, threads?: number, executor?: Executor): Promise<Program> {
   const network = demoEncoder();
   const encode = (inputs: Record<string, tf.Tensor>, w: Weights): Record<string, tf.Tensor> => {
     const images = tf.transpose(tf.div(tf.sub(inputs['pixels']!, demoMean), demoStd), [0, 2, 3, 1]) as tf.Tensor4D;
     const map = network.featureMap(images, w, inference);
     return { tokens: tf.transpose(map, [0, 3, 1, 2]), embedding: tf.mean(map, [1, 2]) };
   };
-  return compileInference(encode, { pixels: { shape: [batch, 3, demoImageSize, demoImageSize] } }, weights, { name: 'demo-encoder', ...(threads === undefined ? {} : { threads }) });
+  return compileInference(encode, { pixels: { shape: [batch, 3, demoImageSize, demoImageSize] } }, weights, { name: 'demo-encoder', ...(threads !== undefined && { threads }), ...(executor && { executor }) });
 }
 
 /** The embedded encoder as an .onnx file with a fixed batch. @default batch 32 */
 export async function demoEncoderOnnx(batch = 32): Promise<Uint8Array> {
-  const program = await compileDemoEncoder(await readWeights(demoModelFiles.encoder), batch, 1);
+  const program = await compileDemoEncoder(await readWeights(demoModelFiles.encoder), batch, 1, 'onnxruntime');
   try { return program.toOnnx(); } finally { await program.dispose(); }
 }
 

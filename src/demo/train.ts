@@ -20,7 +20,8 @@ import type { Program, State } from '../runtime/program.ts';
 import { float32, int32, scalar, type HostTensor, type NamedTensors } from '../tensor.ts';
 import { loadDemoArtwork } from './dataset/artwork.ts';
 import { renderDemoImage } from './dataset/render.ts';
-import { compileDemoEncoder, demoEncoder, demoImageSize, demoMean, demoModelFiles, demoStd, demoUNetConfig } from './models.ts';
+import { compileDemoEncoder, demoEncoder, demoImageSize, demoMean, demoStd, demoUNetConfig } from './models.ts';
+import { demoModelFiles } from './modelFiles.ts';
 
 export interface DemoTrainingOptions {
   /** Folder of the checkpoints; the same folder continues. */

@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { builtinModels } from '../demo/modelFiles.ts';
 import { GenViewError } from '../errors.ts';
 import { resolveLocation, toUrl } from '../recipe/location.ts';
 import { parseRecipe } from '../recipe/parse.ts';
@@ -9,13 +10,6 @@ import { openStore, splitUrl, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import { contentHash } from './artefacts.ts';
 import type { ResolvedRun, ResolveRecipeInput, ResolveRecipeOutput, StageContext } from './contract.ts';
-
-/** Weights of the embedded models: what they depend on. The generator conditions on the encoder's embedding. */
-const demoWeights = (name: string): string => fileURLToPath(new URL(`../../models/demo/${name}.safetensors`, import.meta.url));
-export const builtinModels: Readonly<Record<string, readonly string[]>> = {
-  'builtin:demo-encoder': [demoWeights('encoder')],
-  'builtin:demo-unclip': [demoWeights('encoder'), demoWeights('unclip')],
-};
 
 /**
  * Reads and validates the recipe, fills in its defaults, finds its dataset and models, and writes
