@@ -8,8 +8,10 @@ const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;'
 const escape = (text: string): string => text.replace(/[&<>"']/g, (c) => escapes[c]!);
 /** A name from outside, which may be written from right to left. */
 const named = (text: string): string => `<bdi>${escape(text)}</bdi>`;
-const percent = (value: number): string => value.toFixed(2);
-const signed = (value: number, digits = 2): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
+const decimal = (value: number, digits: number): string => value.toFixed(digits).replace('-', '−');
+const signed = (value: number, digits: number): string => `${value < 0 ? '' : '+'}${decimal(value, digits)}`;
+/** Decimals of a percentage: not more than the number of images carries. */
+const digitsOf = (variants: readonly VariantReport[]): number => (variants.find(({ linear }) => linear)?.linear?.validationImages ?? 0) < 10_000 ? 1 : 2;
 const whole = (count: number): string => count.toLocaleString('en-US');
 const plural = (count: number, one: string, many = `${one}s`): string => `${whole(count)} ${count === 1 ? one : many}`;
 const absent = '<span class="soft">–</span>';
@@ -38,9 +40,9 @@ p { margin: .45rem 0; max-width: 78ch; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; line-height: 1.35; border-top: 1.5px solid var(--strong); border-bottom: 1.5px solid var(--strong); }
 th, td { padding: .28rem .6rem; text-align: right; vertical-align: baseline; }
-th { font-weight: 600; } thead tr:last-child th { border-bottom: 1px solid var(--strong); } th.group { text-align: center; }
+th { font-weight: 600; } thead { border-bottom: 1px solid var(--strong); } th.group { text-align: center; } sub { font-size: .75em; line-height: 0; }
 thead th.group { border-bottom: 1px solid var(--line); }
-th.text, td.text { text-align: left; overflow-wrap: anywhere; } td.name { white-space: nowrap; text-align: left; }
+th.text, td.text, td.name { text-align: left; } #variants th, #variants td { white-space: nowrap; } #quarantine td { overflow-wrap: anywhere; }
 tbody tr + tr td { border-top: 1px solid #eee; } tr.baseline td { background: #f6f6f6; } td.first, th.first { padding-left: 1.3rem; }
 .gain { color: #00654a; } .loss { color: #9c3a00; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1.1rem 1.2rem; margin-top: .8rem; }
@@ -50,10 +52,10 @@ figcaption { font-size: 13px; line-height: 1.4; margin-top: .3rem; overflow-wrap
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1.4rem 1.6rem; align-items: start; } .charts > div { min-width: 0; max-width: 540px; }
 svg.chart { display: block; width: 100%; height: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: .2rem 0 .8rem; padding: 0; list-style: none; font-size: 14px; } .sample { vertical-align: .15em; margin-right: .35em; }
-.times td.bar { width: 100%; min-width: 120px; padding-right: 0; } .times td.bar div { height: .7em; min-width: 2px; background: #0072b2; }
+.times { width: 100%; } .times td { white-space: nowrap; } .times td.bar { width: 100%; min-width: 60px; padding-right: 0; } .times td.bar div { height: .7em; min-width: 2px; background: #0072b2; }
 details { margin: .8rem 0; } summary { cursor: pointer; } pre { background: #f6f6f6; padding: .8rem; overflow: auto; font-size: 12.5px; line-height: 1.4; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .5rem 0; font-size: 14px; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
-@media (max-width: 560px) { body { padding: 1rem .8rem 2rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } .pairs { grid-template-columns: 1fr; } }
+@media (max-width: 560px) { body { padding: 1rem .8rem 2rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } .pairs { grid-template-columns: 1fr; } .times { font-size: 12.5px; } .times td { padding: .2rem .35rem; } }
 @media print { body { max-width: none; padding: 0; } figure, .charts > div, tr { break-inside: avoid; } h2 { break-after: avoid; } }`;
 
 /** The whole report as one HTML file: no script, nothing that it refers to outside. */
@@ -81,39 +83,43 @@ function conclusion(variants: readonly VariantReport[]): string {
   if (compared.length === 0) return '';
   const best = compared.reduce((a, b) => b.linear!.top1 > a.linear!.top1 ? b : a);
   const baseline = variants.find(({ name }) => name === best.baseline)!;
-  return `<p class="result" id="result">Linear probe, top-1: <b>${percent(best.linear!.top1)} %</b> with ${named(best.name)}, ${percent(baseline.linear!.top1)} % with ${named(baseline.name)} (${signed(best.gain!)} points).</p>`;
+  const digits = digitsOf(variants);
+  const error = Math.hypot(...[best, baseline].map(({ linear }) => samplingError(linear!.top1, linear!.validationImages)));
+  return `<p class="result" id="result">Linear probe, top-1: <b>${decimal(best.linear!.top1, digits)} %</b> with ${named(best.name)}, ${decimal(baseline.linear!.top1, digits)} % with ${named(baseline.name)}: ${signed(best.gain!, digits)} points <span class="soft">(±${decimal(error, 1)} from the number of validation images alone)</span>.</p>`;
 }
 
 function variantsSection({ variants, recipe }: ReportData): string {
   const { knn, semiSupervised } = recipe.evaluation;
+  const digits = digitsOf(variants);
   const seeds = new Set(variants.map(({ seed }) => seed)).size > 1;
   const rows = variants.map((v) => {
-    const probes = [v.linear, v.nearestNeighbours, v.semiSupervised].map((p) => p ? `<td class="first">${percent(p.top1)}</td><td>${percent(p.top5)}</td>` : `<td class="first">${absent}</td><td>${absent}</td>`);
+    const probes = [v.linear, v.nearestNeighbours, v.semiSupervised].map((p) => p ? `<td class="first">${decimal(p.top1, digits)}</td><td>${decimal(p.top5, digits)}</td>` : `<td class="first">${absent}</td><td>${absent}</td>`);
     const settings = v.epochs === 0 ? `<td class="text" colspan="3">random initialisation</td>` : `<td class="text">${escape(v.method)}</td><td>${v.viewProbability}</td><td>${v.qualityLoss ? 'yes' : 'no'}</td>`;
-    return `<tr${baselineOf(variants, v) === v ? ' class="baseline"' : ''}><td class="name">${named(v.name)}</td>${seeds ? `<td>${v.seed}</td>` : ''}${settings}${probes.join('')}<td class="first">${gainCell(v.gain)}</td></tr>`;
+    return `<tr${baselineOf(variants, v) === v ? ' class="baseline"' : ''}><td class="name">${named(v.name)}</td>${seeds ? `<td>${v.seed}</td>` : ''}${settings}${probes.join('')}<td class="first">${gainCell(v.gain, digits)}</td></tr>`;
   });
   const first = variants.find(({ linear }) => linear)?.linear;
   return `<section><h2>Variants</h2><div class="wide"><table id="variants"><thead>
-<tr><th rowspan="2" class="text">variant</th>${seeds ? '<th rowspan="2">seed</th>' : ''}<th rowspan="2" class="text">method</th><th rowspan="2"><i>p</i><sub>gen</sub></th><th rowspan="2">quality loss</th><th colspan="2" class="group first">linear probe</th><th colspan="2" class="group first">weighted ${knn.k}-NN</th><th colspan="2" class="group first">fine-tuned, ${+(100 * semiSupervised.fraction).toFixed(2)} % of labels</th><th rowspan="2" class="first">gain</th></tr>
+<tr><th rowspan="2" class="text">variant</th>${seeds ? '<th rowspan="2">seed</th>' : ''}<th rowspan="2" class="text">method</th><th rowspan="2"><i>p</i><sub>gen</sub></th><th rowspan="2">quality loss</th><th colspan="2" class="group first">linear probe</th><th colspan="2" class="group first">weighted ${knn.k}-NN</th><th colspan="2" class="group first">fine-tuned (${+(100 * semiSupervised.fraction).toFixed(2)} %)</th><th rowspan="2" class="first">gain</th></tr>
 <tr>${'<th class="first">top-1</th><th>top-5</th>'.repeat(3)}</tr></thead><tbody>
 ${rows.join('\n')}</tbody></table></div>
-${first ? `<p class="note">Percent of ${plural(first.validationImages, 'validation image')}; gain: linear top-1 in percentage points over the baseline (shaded). From the number of images alone a figure of ${percent(first.top1)} is known to ±${samplingError(first.top1, first.validationImages).toFixed(1)} (95 %)${seeds ? '' : '; another seed moves it as well: smaller differences are not evidence'}.</p>` : ''}
+${first ? `<p class="note">Percent of ${plural(first.validationImages, 'validation image')}. Fine-tuned: the whole network, with the labels of ${+(100 * semiSupervised.fraction).toFixed(2)} % of the training images. Gain: linear top-1 in percentage points over the baseline (shaded).
+From the number of images alone, a figure of ${decimal(first.top1, digits)} is known to ±${decimal(samplingError(first.top1, first.validationImages), 1)} (95 %)${seeds ? '' : ', and training with another seed moves it too: smaller differences are no evidence'}.</p>` : ''}
 ${seedsTable(recipe, variants)}</section>`;
 }
 
-const gainCell = (gain: number | undefined): string => gain === undefined ? '' : `<span class="${gain >= 0 ? 'gain' : 'loss'}">${signed(gain)}</span>`;
+const gainCell = (gain: number | undefined, digits: number): string => gain === undefined ? '' : `<span class="${gain >= 0 ? 'gain' : 'loss'}">${signed(gain, digits)}</span>`;
 
 /** Mean and standard deviation over the seeds, where variants differ in nothing else. */
 function seedsTable(recipe: ReportData['recipe'], variants: readonly VariantReport[]): string {
   const groups = seedGroups(recipe, variants);
   if (groups.length === 0) return '';
-  const cell = (values: readonly (number | undefined)[]): string => {
+  const cell = (values: readonly (number | undefined)[], written = decimal): string => {
     const known = values.filter((value) => value !== undefined);
     if (known.length === 0) return `<td>${absent}</td>`;
     const { mean, standardDeviation, count } = spreadOf(known);
-    return `<td>${percent(mean)}${count > 1 ? ` ± ${percent(standardDeviation)}` : ''}</td>`;
+    return `<td>${written(mean, 2)}${count > 1 ? ` ± ${decimal(standardDeviation, 2)}` : ''}</td>`;
   };
-  const rows = groups.map((group) => `<tr><td class="text">${group.map(({ name }) => named(name)).join(', ')}</td><td>${group.length}</td>${cell(group.map((v) => v.linear?.top1))}${cell(group.map((v) => v.nearestNeighbours?.top1))}${cell(group.map((v) => v.semiSupervised?.top1))}${group.some(({ gain }) => gain !== undefined) ? cell(group.map(({ gain }) => gain)) : '<td></td>'}</tr>`);
+  const rows = groups.map((group) => `<tr><td class="text">${group.map(({ name }) => named(name)).join(', ')}</td><td>${group.length}</td>${cell(group.map((v) => v.linear?.top1))}${cell(group.map((v) => v.nearestNeighbours?.top1))}${cell(group.map((v) => v.semiSupervised?.top1))}${group.some(({ gain }) => gain !== undefined) ? cell(group.map(({ gain }) => gain), signed) : '<td></td>'}</tr>`);
   return `<h3>Top-1 over seeds, mean ± standard deviation</h3><div class="wide"><table id="seeds"><thead><tr><th class="text">variants that differ only in their seed</th><th>seeds</th><th>linear probe</th><th>${recipe.evaluation.knn.k}-NN</th><th>fine-tuned</th><th>gain</th></tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`;
 }
 
@@ -121,7 +127,7 @@ function pairsSection({ recipe, quarantined }: ReportData, gallery: readonly Gal
   if (!usesViews(recipe)) return '<section><h2>Pairs</h2><p>No variant of this recipe uses generated views.</p></section>';
   if (gallery.length === 0) return `<section><h2>Pairs</h2><p>${quarantined ? 'No views are generated yet.' : 'The views are not planned yet.'}</p></section>`;
   const figures = gallery.map((pair) => `<figure><div>${image(pair.original, 'original')}${image(pair.map, 'foreground map')}${image(pair.view, 'generated view')}</div>
-<figcaption>${named(pair.className)} · noise ${pair.noiseLevel} · foreground ${(100 * pair.foregroundProportion).toFixed(0)} % · quality ${signed(pair.quality)}<br><span class="soft">${named(pair.path)}</span></figcaption></figure>`);
+<figcaption>${named(pair.className)} · noise ${pair.noiseLevel} · quality ${signed(pair.quality, 2)}<br><span class="soft">foreground ${(100 * pair.foregroundProportion).toFixed(0)} % · ${named(pair.path)}</span></figcaption></figure>`);
   return `<section><h2>Pairs</h2><p>Original, foreground map <span class="note">(background <span class="scale"></span> foreground)</span>, generated view: ${gallery.length} pairs, evenly over noise levels and dataset, not selected by eye.
 The map is the first principal component of the encoder's tokens, stretched over its own range. Quality is the similarity of the two foregrounds minus that of the two backgrounds: the higher, the more the pair shows the same object in other surroundings.</p>
 <div class="pairs" id="pairs">
@@ -139,14 +145,14 @@ function foregroundSection({ foreground, proportionHistogram, levelHistogram, si
   const { sign, grid: [rows, columns], threshold, quantile, explained, images, skipped } = foreground;
   return `<section><h2>Foreground and noise</h2>
 <p>First principal component of the tokens of ${plural(images, 'training image')}${skipped > 0 ? ` (${plural(skipped, 'more was', 'more were')} unreadable)` : ''}, ${rows} × ${columns} tokens each: ${(100 * explained).toFixed(1)} % of the variance.
-Threshold ${threshold.toFixed(4)}, the ${quantile} quantile of all projections. Sign ${sign.flipped ? 'flipped' : 'kept'}: before the decision the mean projection was ${sign.centre.toFixed(4)} in the centre and ${sign.border.toFixed(4)} at the border.</p>
+Threshold ${decimal(threshold, 4)}, the ${quantile} quantile of all projections. Sign ${sign.flipped ? 'flipped' : 'kept'}: before the decision the mean projection was ${decimal(sign.centre, 4)} in the centre and ${decimal(sign.border, 4)} at the border.</p>
 <div class="charts">${charts.filter(Boolean).join('\n')}</div></section>`;
 }
 
 function similarityTable({ mean, standardDeviation, pairs, byLevel }: NonNullable<ReportData['similarity']>): string {
-  const rows = Object.entries(byLevel).map(([level, own]) => `<tr><td>${escape(level)}</td><td>${whole(own.pairs)}</td><td>${own.mean.toFixed(3)}</td></tr>`);
+  const rows = Object.entries(byLevel).map(([level, own]) => `<tr><td>${escape(level)}</td><td>${whole(own.pairs)}</td><td>${decimal(own.mean, 3)}</td></tr>`);
   return `<div><h3>Similarity of original and view</h3><table id="similarity"><thead><tr><th>noise level</th><th>pairs</th><th>mean cosine</th></tr></thead><tbody>${rows.join('')}
-<tr><td>all</td><td>${whole(pairs)}</td><td>${mean.toFixed(3)} ± ${standardDeviation.toFixed(3)}</td></tr></tbody></table>
+<tr><td>all</td><td>${whole(pairs)}</td><td>${decimal(mean, 3)} ± ${decimal(standardDeviation, 3)}</td></tr></tbody></table>
 <p class="note">Cosine of the encoder's embeddings; ± standard deviation over pairs.</p></div>`;
 }
 
@@ -178,8 +184,8 @@ function timesSection({ stages }: ReportData): string {
   if (!stages || stages.length === 0) return '';
   const total = Math.max(...stages.map(({ start, seconds }) => start + seconds), 1e-3);
   const share = (seconds: number): string => `${(100 * seconds / total).toFixed(2)}%`;
-  return `<section><h2>Time</h2><table class="times" id="times">${stages.map(({ name, start, seconds }) =>
-    `<tr><td class="name">${named(name)}</td><td>${formatSeconds(seconds).replaceAll(' ', '&nbsp;')}</td><td class="bar"><div style="margin-left:${share(start)};width:${share(seconds)}"></div></td></tr>`).join('\n')}</table>
+  return `<section><h2>Time</h2><div class="wide"><table class="times" id="times">${stages.map(({ name, start, seconds }) =>
+    `<tr><td class="name">${named(name)}</td><td>${formatSeconds(seconds).replaceAll(' ', '&nbsp;')}</td><td class="bar"><div style="margin-left:${share(start)};width:${share(seconds)}"></div></td></tr>`).join('\n')}</table></div>
 <p class="note">Wall time in the last execution of this run, ${formatSeconds(total)} in all, waiting for a free place included; a stage whose result was in the store already takes next to none.</p></section>`;
 }
 
