@@ -1,5 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -12,51 +11,21 @@ import type { RunPlan } from '../../src/stages/contract.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { once, openStore, readJson, writeJson } from '../../src/storage/index.ts';
 import { codeOf, describeObjectStore, keysOf, text } from '../storage/objectStoreContract.ts';
+import { freePort, installMoto, type Moto, startMoto } from './support/moto.ts';
 
-const version = '5.2.5';
-const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
-
-/** A virtual environment with the moto server, made once and kept. Why not, when it cannot be had. */
-function install(): string | undefined {
-  const python = path.join(environment, 'bin', 'python');
-  if (existsSync(path.join(environment, 'complete'))) return undefined;
-  try {
-    execFileSync('python3', ['-m', 'venv', environment], { stdio: 'pipe' });
-    execFileSync(python, ['-m', 'pip', 'install', '--quiet', `moto[s3,server]==${version}`], { stdio: 'pipe', timeout: 600_000 });
-    writeFileSync(path.join(environment, 'complete'), '');
-    return undefined;
-  } catch (error) {
-    return `Python with moto ${version} from PyPI cannot be had here: ${String((error as Error).message).split('\n')[0]}`;
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-const missing = install();
+const missing = installMoto();
 if (missing) console.warn(`skipped: ${missing}`);
 
 describe.skipIf(missing)('S3', () => {
-  let server: ChildProcess | undefined;
+  let moto: Moto | undefined;
   let count = 0;
   const bucket = 'genview-test';
 
   beforeAll(async () => {
-    const port = await freePort();
-    server = spawn(path.join(environment, 'bin', 'moto_server'), ['-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
-    process.env['AWS_ENDPOINT_URL_S3'] = `http://127.0.0.1:${port}`;
-    process.env['AWS_ACCESS_KEY_ID'] = 'test';
-    process.env['AWS_SECRET_ACCESS_KEY'] = 'test';
-    for (let i = 0; ; i++) {
-      try { await fetch(`http://127.0.0.1:${port}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 300) throw error; await sleep(100); }
-    }
+    moto = await startMoto(bucket);
+    Object.assign(process.env, moto.env);
   });
-  afterAll(() => { server?.kill(); });
+  afterAll(() => moto?.stop());
 
   describeObjectStore('a bucket prefix', async () => openStore(`s3://${bucket}/prefix with space/${count++}/`));
 

@@ -1,0 +1,49 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const version = '5.2.5';
+const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
+
+/** Makes a virtual environment with the moto server, once, and keeps it. @returns why not, when it cannot be had */
+export function installMoto(): string | undefined {
+  const python = path.join(environment, 'bin', 'python');
+  if (existsSync(path.join(environment, 'complete'))) return undefined;
+  try {
+    execFileSync('python3', ['-m', 'venv', environment], { stdio: 'pipe' });
+    execFileSync(python, ['-m', 'pip', 'install', '--quiet', `moto[s3,server]==${version}`], { stdio: 'pipe', timeout: 600_000 });
+    writeFileSync(path.join(environment, 'complete'), '');
+    return undefined;
+  } catch (error) {
+    return `Python with moto ${version} from PyPI cannot be had here: ${String((error as Error).message).split('\n')[0]}`;
+  }
+}
+
+export interface Moto {
+  /** For this process and those it starts: where S3 is, and who we are there. */
+  readonly env: Readonly<Record<string, string>>;
+  stop(): void;
+}
+
+/** Starts an S3 server with one empty bucket. */
+export async function startMoto(bucket: string): Promise<Moto> {
+  const port = await freePort();
+  const server = spawn(path.join(environment, 'bin', 'moto_server'), ['-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
+  const endpoint = `http://127.0.0.1:${port}`;
+  for (let i = 0; ; i++) {
+    try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
+  }
+  return { env: { AWS_ENDPOINT_URL_S3: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' }, stop: () => { server.kill(); } };
+}
+
+/** A port of this machine that nothing listens on. */
+export async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
