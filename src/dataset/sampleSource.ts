@@ -20,7 +20,12 @@ export interface SampleSource {
   /** Every sample once, in the order of the dataset's listing. */
   all(): AsyncIterable<DecodedSample>;
   /** Every sample once, in an order that depends on `seed` and `epoch` (and the shards) only: the same in every process. */
-  epoch(seed: number, epoch: number): AsyncIterable<DecodedSample>;
+  epoch(seed: number, epoch: number, options?: EpochOptions): AsyncIterable<DecodedSample>;
+}
+
+export interface EpochOptions {
+  /** Leaves out the samples (by the `index` of their metadata) for which it is false, without decoding them where the split does not fit in memory; the others come in the same order. */
+  readonly only?: (index: number) => boolean;
 }
 
 export interface SampleSourceOptions {
@@ -107,7 +112,7 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
     }
   }
 
-  async function* counted(samples: AsyncIterable<DecodedSample>): AsyncGenerator<DecodedSample> {
+  async function* counted(samples: AsyncIterable<EncodedSample>): AsyncGenerator<EncodedSample> {
     let seen = 0;
     for await (const sample of samples) { seen++; yield sample; }
     if (seen !== count) {
@@ -119,7 +124,7 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
   async function load(): Promise<readonly DecodedSample[] | undefined> {
     const samples: DecodedSample[] = [];
     let bytes = 0;
-    for await (const sample of counted(decode(inOrder()))) {
+    for await (const sample of decode(counted(inOrder()))) {
       samples.push(sample);
       bytes += sample.original.data.length;
       if (bytes > memory) return undefined;
@@ -131,13 +136,14 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
     count,
     async *all() {
       const loaded = await loading;
-      if (loaded) yield* loaded; else yield* counted(decode(inOrder()));
+      if (loaded) yield* loaded; else yield* decode(counted(inOrder()));
     },
-    async *epoch(seed, epoch) {
+    async *epoch(seed, epoch, { only = () => true } = {}) {
       loading ??= load().catch((error: unknown) => { loading = undefined; throw error; });
       const loaded = await loading;
-      if (loaded) yield* new Random(seed, 'epoch', epoch).shuffle(loaded);
-      else yield* counted(decode(shuffled(new Random(seed, 'stream', epoch))));
+      const wanted = ({ metadata }: { readonly metadata: SampleMetadata }): boolean => only(metadata.index);
+      if (loaded) yield* new Random(seed, 'epoch', epoch).shuffle(loaded).filter(wanted);
+      else yield* decode(filtered(counted(shuffled(new Random(seed, 'stream', epoch))), wanted));
     },
   };
 }
@@ -164,6 +170,10 @@ async function decodeSample({ metadata, original, views }: EncodedSample): Promi
     if (!(error instanceof GenViewError)) throw error;
     throw new GenViewError(error.code, `sample ${metadata.index} (${metadata.path}): ${error.message}`, { cause: error });
   }
+}
+
+async function* filtered<T>(items: AsyncIterable<T>, wanted: (item: T) => boolean): AsyncGenerator<T> {
+  for await (const item of items) if (wanted(item)) yield item;
 }
 
 /** Maps with up to `window` calls under way; results come in the order of the items. */

@@ -12,9 +12,7 @@ export async function semiSupervised(input: VariantInput, context: StageContext)
     const chosen = chooseLabelled(images.filter(({ split }) => split === 'train'), recipe.fraction, seed);
     log.info(`fine-tuning with the labels of ${chosen.size} of ${training.count} images`);
 
-    async function* labelled(epoch: number): AsyncGenerator<LabelledSample> {
-      for await (const sample of training.epoch(seed, epoch)) if (chosen.has(sample.metadata.index)) yield sample;
-    }
+    const labelled = (epoch: number): AsyncIterable<LabelledSample> => training.epoch(seed, epoch, { only: (index) => chosen.has(index) });
     const encoder = await readEncoder(store, pretrain);
     const progress = log.progress('fine-tuning', recipe.epochs, 'epochs');
     const { top1, top5, curve } = await fineTune(encoder, labelled, chosen.size, cropsOf(() => validation.all(), validation.count, encoder.imageSize), {

@@ -147,6 +147,8 @@ describe('a sample source', () => {
       expect(indices(await collect(one.all()))).toEqual(train);
       // Shards are mixed: the first quarter of an epoch is not one shard.
       expect(new Set(first.slice(0, 8).map((index) => Math.floor(index / perShard))).size).toBeGreaterThan(1);
+      const even = one.epoch(3, 1, { only: (index) => index % 2 === 0 });
+      expect(indices(await collect(even))).toEqual(second.filter((index) => index % 2 === 0));
       for await (const { metadata } of one.epoch(3, 2)) if (metadata.index >= 0) break;
     });
   }
@@ -161,6 +163,15 @@ describe('a sample source', () => {
     expect(without.every(({ views }) => views.length === 0)).toBe(true);
     expect(indices(without)).toEqual(indices(withViews));
     expect(indices(await order(bare, true))).toEqual(indices(withViews));
+  });
+
+  it('does not decode what is left out when streaming', async () => {
+    const store = await write(newFolder(), 33);
+    const broken: Sample = { key: '000000040', files: { 'orig.png': bytes('text'), json: bytes('{"index":40,"path":"train/a/40.png","split":"train","label":0,"seed":7}') } };
+    await store.put('v/shard-00004.tar', writeSamples([broken]));
+    const source = await openSampleSource(store, 'v/', { split: 'train', shards: shards + 1, memory: 1 });
+    expect(indices(await collect(source.epoch(3, 0, { only: (index) => index !== 40 }))).toSorted((a, b) => a - b)).toEqual(train);
+    expect(await codeOf(collect(source.epoch(3, 0)))).toBe('ImageUnreadable');
   });
 
   it('notices missing samples', async () => {
