@@ -3,6 +3,7 @@ import { emit, type Model } from '../compiler/emit.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import type { HostTensor, NamedTensors } from '../tensor.ts';
+import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
 import { createSession, threadCount, type Session } from './onnxruntime.ts';
 import type { CompileOptions, Program, State, StepFunction, TensorSpec } from './program.ts';
@@ -82,13 +83,14 @@ function checkNames(name: string, inputs: Inputs): void {
  * State variables are named as the state is, so `tf.variableGrads(loss, Object.values(state))` returns gradients by
  * state name. Executor `tensorflow` calls the function in every run instead.
  *
- * @throws GenViewError `UnsupportedOperation` naming the operation and its shapes when something cannot be compiled.
+ * @throws GenViewError `UnsupportedOperation` naming the operation and its shapes when something cannot be compiled;
+ * `ExecutorInvalid` when GENVIEW_EXECUTOR names no executor.
  */
 export async function compile(fn: StepFunction, inputs: Inputs, options: CompileOptions = {}): Promise<Program> {
   const name = options.name ?? 'program';
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
-  if (options.executor === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
+  if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
   const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
   return build(name, inputs, state, recording, options.threads);
 }
@@ -100,7 +102,7 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
 export async function compileInference(fn: InferenceFunction, inputs: Inputs, weights: NamedTensors, options: Omit<CompileOptions, 'state'> = {}): Promise<Program> {
   const name = options.name ?? 'program';
   checkNames(name, inputs);
-  if (options.executor === 'tensorflow') {
+  if (executorName(options.executor) === 'tensorflow') {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });

@@ -1,5 +1,6 @@
 import type * as tf from '@tensorflow/tfjs';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import type { Executor } from './executor.ts';
 
 /** Shape and element type of one input; shapes are static. */
 export interface TensorSpec {
@@ -31,8 +32,8 @@ export type StepFunction = (inputs: Record<string, tf.Tensor>, state: Record<str
 export interface CompileOptions {
   /** Shared state; names, shapes and types are read from it at compile time. @default an empty state */
   readonly state?: State;
-  /** @default 'onnxruntime' */
-  readonly executor?: 'onnxruntime' | 'tensorflow';
+  /** @default GENVIEW_EXECUTOR, else 'onnxruntime' */
+  readonly executor?: Executor;
   /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
   readonly threads?: number;
   /** Shown in errors and profiles. @default 'program' */

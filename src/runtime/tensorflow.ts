@@ -1,3 +1,5 @@
+import { createRequire } from 'node:module';
+import path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { withBackend } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
@@ -10,11 +12,27 @@ import type { MemoryState } from './state.ts';
 let engine: Promise<string> | undefined;
 
 /**
- * Selects the eager engine once a process: `@tensorflow/tfjs-node-gpu`, else `@tensorflow/tfjs-node`, else tf.js's own
- * `cpu` backend. Resolves with the name of its tf.js backend.
+ * Selects the eager engine once a process. Resolves with the name of its tf.js backend.
+ *
+ * GENVIEW_TFJS_NODE, when set, is the folder of the `@tensorflow/tfjs-node` or `-gpu` package to load, wherever it was
+ * built; its `@tensorflow/tfjs` must resolve to ours (a link will do), since a backend registers with the copy it finds.
+ * Otherwise `@tensorflow/tfjs-node-gpu`, else `@tensorflow/tfjs-node`, else tf.js's own `cpu` backend.
+ * @throws GenViewError `EngineUnavailable` when the package in GENVIEW_TFJS_NODE cannot be used.
  */
 async function eagerBackend(): Promise<string> {
   engine ??= (async () => {
+    const folder = process.env['GENVIEW_TFJS_NODE'];
+    if (folder) {
+      const unusable = (reason: string, cause?: unknown): GenViewError => new GenViewError('EngineUnavailable', `GENVIEW_TFJS_NODE is "${folder}", which ${reason}; give the folder of @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu`, { cause });
+      try {
+        createRequire(import.meta.url)(path.resolve(folder));
+      } catch (error) {
+        throw unusable(`does not load (${(error as Error).message.split('\n')[0]})`, error);
+      }
+      if (!tf.findBackend('tensorflow')) throw unusable('registers no backend with the tf.js that genview uses');
+      createLog().info(`tensorflow executor: ${folder}`);
+      return 'tensorflow';
+    }
     for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
       try {
         await import(name);

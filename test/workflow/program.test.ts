@@ -24,6 +24,7 @@ describe('a program', () => {
     ['no run', ['fit-foreground'], {}, '--run is missing'],
     ['no variant', ['pretrain', '--run', 'r'], {}, 'pretrain needs --variant'],
     ['no shard', ['analyze-foreground', '--run', 'r'], {}, 'AWS_BATCH_JOB_ARRAY_INDEX must be its number, not ""'],
+    ['an unknown executor', ['fit-foreground', '--run', 'r'], { GENVIEW_EXECUTOR: 'cuda' }, 'GENVIEW_EXECUTOR is "cuda"; give onnxruntime or tensorflow'],
     ['an unknown option', ['fit-foreground', '--run', 'r', '--shard', '1'], {}, "Unknown option '--shard'"],
   ])('refuses %s in one line, with exit status 2', async (_name, args, env, message) => {
     const [code, text] = await run(args, env);
