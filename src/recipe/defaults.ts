@@ -82,7 +82,7 @@ export function featureSize(backbone: Pick<BackboneRecipe, 'name' | 'width'>): n
 }
 
 /** Defaults of one variant: the published settings of its method (spec §6, §7), scaled to its batch. */
-export function completePretraining(file: PretrainingFile): PretrainingRecipe {
+function completePretraining(file: PretrainingFile): PretrainingRecipe {
   const method = file.method ?? 'mocov2';
   const v3 = method === 'mocov3';
   const name = file.backbone?.name ?? 'resnet18';
