@@ -1,13 +1,12 @@
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import { GenViewError } from '../errors.ts';
 import { inference } from '../nn/module.ts';
-import { sgd } from '../pretraining/optimizers/sgd.ts';
 import { learningRateAt } from '../pretraining/schedules.ts';
 import { Random } from '../random.ts';
 import type { EvaluationRecipe } from '../recipe/recipe.ts';
 import { compile, createState } from '../runtime/compile.ts';
 import { float32, int32, scalar, type NamedTensors } from '../tensor.ts';
-import { classifier, initialClassifier, weightedCrossEntropy } from './classifier.ts';
+import { classifier, descend, initialClassifier, weightedCrossEntropy, withMomentum } from './classifier.ts';
 import type { LabelledFeatures } from './labelled.ts';
 import { accuracyOf, type Accuracy } from './metrics.ts';
 
@@ -51,19 +50,10 @@ export async function trainLinearProbe(training: LabelledFeatures, validation: L
   const head = classifier(size, classes);
   const initial = options.initial ?? initialClassifier(size, classes, seed, 'linear');
   const names = head.parameters.map(({ name }) => name);
-  const state = createState({
-    ...initial,
-    ...Object.fromEntries(names.map((name) => [`momentum.${name}`, float32(new Float32Array(initial[name]!.data.length), initial[name]!.shape)])),
-  });
-  const step = await compile(({ features, labels, weights, learningRate }, variables) => {
-    const { value, grads } = tf.variableGrads(() => weightedCrossEntropy(head.apply(features as tf.Tensor2D, variables, inference), labels!, weights!), names.map((name) => variables[name]!));
-    for (const name of names) {
-      const updated = sgd(variables[name]!, grads[name]!, variables[`momentum.${name}`]!, learningRate!, recipe);
-      variables[name]!.assign(updated.parameter);
-      variables[`momentum.${name}`]!.assign(updated.buffer);
-    }
-    return { loss: value };
-  }, { features: { shape: [batch, size] }, labels: { shape: [batch], dtype: 'int32' }, weights: { shape: [batch] }, learningRate: { shape: [] } }, { state, threads, name: 'linear probe' });
+  const state = createState(withMomentum(initial, names));
+  const step = await compile(({ features, labels, weights, learningRate }, variables) => ({
+    loss: descend(() => weightedCrossEntropy(head.apply(features as tf.Tensor2D, variables, inference), labels!, weights!), variables, names, () => learningRate!, recipe),
+  }), { features: { shape: [batch, size] }, labels: { shape: [batch], dtype: 'int32' }, weights: { shape: [batch] }, learningRate: { shape: [] } }, { state, threads, name: 'linear probe' });
   const rows = Math.min(256, validation.labels.length);
   const score = await compile(({ features }, variables) => ({ logits: head.apply(features as tf.Tensor2D, variables, inference) }),
     { features: { shape: [rows, size] } }, { state, threads, name: 'linear probe scores' });

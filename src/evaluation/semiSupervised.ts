@@ -4,14 +4,13 @@ import { toPixels, type Image } from '../dataset/image.ts';
 import { GenViewError } from '../errors.ts';
 import { inference, prefixed, scoped } from '../nn/module.ts';
 import { randomResizedCrop } from '../pretraining/augmentation/randomResizedCrop.ts';
-import { sgd } from '../pretraining/optimizers/sgd.ts';
 import { learningRateAt } from '../pretraining/schedules.ts';
 import { Random } from '../random.ts';
 import type { EvaluationRecipe } from '../recipe/recipe.ts';
 import { compile, createState } from '../runtime/compile.ts';
 import type { Program, State } from '../runtime/program.ts';
 import { float32, int32, scalar, type NamedTensors } from '../tensor.ts';
-import { classifier, initialClassifier, weightedCrossEntropy } from './classifier.ts';
+import { classifier, descend, initialClassifier, weightedCrossEntropy, withMomentum } from './classifier.ts';
 import { featureBatch, mirrored, normalizedInput, type PretrainedEncoder } from './features.ts';
 import { concatenated, type LabelledCrop, type LabelledSample } from './labelled.ts';
 import type { EpochResult, ProbeOutcome } from './linearProbe.ts';
@@ -68,28 +67,18 @@ export async function openFineTuning(encoder: PretrainedEncoder, head: NamedTens
   const top = classifier(featureSize, classes);
   const ofBackbone = network.parameters.filter(({ kind }) => kind === 'parameter').map(({ name }) => `backbone.${name}`);
   const trained = [...ofBackbone, ...top.parameters.map(({ name }) => name)];
-  const initial: NamedTensors = { ...prefixed(encoder.weights, 'backbone.'), ...head };
-  const state = createState({
-    ...initial,
-    ...Object.fromEntries(trained.map((name) => [`momentum.${name}`, float32(new Float32Array(initial[name]!.data.length), initial[name]!.shape)])),
-  });
+  const state = createState(withMomentum({ ...prefixed(encoder.weights, 'backbone.'), ...head }, trained));
   const pixelShape = (n: number): number[] => [n, 3, imageSize, imageSize];
 
   const step = await compile(({ pixels, labels, headRate, backboneRate }, variables) => {
     const weights = scoped(variables, 'backbone.');
-    const { value, grads } = tf.variableGrads(() => {
+    const loss = descend(() => {
       const features = network.apply(normalizedInput(pixels!, encoder), weights, {
         training: true, updateBuffer: (name, statistic) => { weights[name]!.assign(statistic); },
       });
       return weightedCrossEntropy(top.apply(features, variables, inference), labels!, tf.fill([batch], 1 / batch));
-    }, trained.map((name) => variables[name]!));
-    for (const [i, name] of trained.entries()) {
-      const rate = i < ofBackbone.length ? backboneRate! : headRate!;
-      const updated = sgd(variables[name]!, grads[name]!, variables[`momentum.${name}`]!, rate, { momentum, weightDecay: 0 });
-      variables[name]!.assign(updated.parameter);
-      variables[`momentum.${name}`]!.assign(updated.buffer);
-    }
-    return { loss: value };
+    }, variables, trained, (name) => name.startsWith('backbone.') ? backboneRate! : headRate!, { momentum, weightDecay: 0 });
+    return { loss };
   }, { pixels: { shape: pixelShape(batch) }, labels: { shape: [batch], dtype: 'int32' }, headRate: { shape: [] }, backboneRate: { shape: [] } }, { state, threads, name: 'fine-tuning' });
   const score = await compile(({ pixels }, variables) => ({
     logits: top.apply(network.apply(normalizedInput(pixels!, encoder), scoped(variables, 'backbone.'), inference), variables, inference),
