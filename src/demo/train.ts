@@ -1,7 +1,7 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import type { Image } from '../dataset/image.ts';
+import { GenViewError } from '../errors.ts';
 import { noiseEmbedding, timeEmbedding } from '../generation/embedding.ts';
 import { cumulativeAlphas } from '../generation/schedules.ts';
 import type { Log } from '../log.ts';
@@ -17,6 +17,8 @@ import { Random } from '../random.ts';
 import type { AugmentationRecipe } from '../recipe/recipe.ts';
 import { compile, createState } from '../runtime/compile.ts';
 import type { Program, State } from '../runtime/program.ts';
+import { FolderStore } from '../storage/folderStore.ts';
+import type { ObjectStore } from '../storage/objectStore.ts';
 import { float32, int32, scalar, type HostTensor, type NamedTensors } from '../tensor.ts';
 import { loadDemoArtwork } from './dataset/artwork.ts';
 import { renderDemoImage } from './dataset/render.ts';
@@ -56,28 +58,26 @@ const unconditional = 0.1;
  * continues from it.
  */
 export async function trainDemoModels(options: DemoTrainingOptions, log: Log, signal?: AbortSignal): Promise<void> {
-  const { work, encoderSteps = 650, unclipSteps = 3000, images: count = 16_000, seed = 0 } = options;
-  const out = options.out ?? dirname(demoModelFiles.encoder);
-  await mkdir(work, { recursive: true });
-  await mkdir(out, { recursive: true });
+  const { encoderSteps = 650, unclipSteps = 3000, images: count = 16_000, seed = 0 } = options;
+  const work = new FolderStore(options.work), out = new FolderStore(options.out ?? dirname(demoModelFiles.encoder));
   const images = await renderImages(count, seed, log);
   const settings = { log, signal, work, seed, ...(options.threads === undefined ? {} : { threads: options.threads }) };
 
   if (!options.improve) {
     const encoder = await trainEncoder(images, encoderSteps, settings);
-    await writeAtomically(join(out, 'encoder.safetensors'), encodeSafetensors(encoder, { format: 'pt', description: 'GenView demo encoder: ResNet, 32 px, names as torchvision' }, { half: true }));
+    await out.put('encoder.safetensors', encodeSafetensors(encoder, { format: 'pt', description: 'GenView demo encoder: ResNet, 32 px, names as torchvision' }, { half: true }));
   }
   // The U-Net must learn from exactly the embeddings that the stored half-precision encoder gives.
-  const stored = decodeSafetensors(await readFile(join(out, 'encoder.safetensors'))).tensors;
+  const stored = decodeSafetensors(await out.get('encoder.safetensors'), out.url('encoder.safetensors')).tensors;
 
   const embeddings = await embedAll(images, stored, log, options.threads);
-  const start = options.improve ? decodeSafetensors(await readFile(join(out, 'unclip.safetensors'))).tensors : {};
+  const start = options.improve ? decodeSafetensors(await out.get('unclip.safetensors'), out.url('unclip.safetensors')).tensors : {};
   const unclip = await trainUnclip(images, embeddings, start, unclipSteps, settings);
-  await writeAtomically(join(out, 'unclip.safetensors'), encodeSafetensors(unclip, { format: 'pt', description: 'GenView demo unCLIP: U-Net, 32 px, v-prediction, squaredcos_cap_v2, names as diffusers' }, { half: true }));
-  log.info(`wrote encoder.safetensors and unclip.safetensors to ${out}`);
+  await out.put('unclip.safetensors', encodeSafetensors(unclip, { format: 'pt', description: 'GenView demo unCLIP: U-Net, 32 px, v-prediction, squaredcos_cap_v2, names as diffusers' }, { half: true }));
+  log.info(`wrote encoder.safetensors and unclip.safetensors to ${out.root}`);
 }
 
-interface Settings { log: Log; signal: AbortSignal | undefined; work: string; seed: number; threads?: number }
+interface Settings { log: Log; signal: AbortSignal | undefined; work: ObjectStore; seed: number; threads?: number }
 
 async function renderImages(count: number, seed: number, log: Log): Promise<Image[]> {
   const progress = log.progress('render', count, 'images');
@@ -98,34 +98,27 @@ function pick(tensors: NamedTensors, names: readonly string[]): NamedTensors {
 
 /** One network in training: the compiled step and where its state is kept. */
 async function trainSteps(name: string, program: Program, steps: number, batch: (step: number) => NamedTensors, { log, signal, work }: Settings): Promise<void> {
-  const file = join(work, `${name}.safetensors`);
+  const file = `${name}.safetensors`;
   let start = 0;
-  try {
-    const { tensors, metadata } = decodeSafetensors(await readFile(file), file);
+  if (await work.head(file)) {
+    const { tensors, metadata } = decodeSafetensors(await work.get(file), work.url(file));
     program.state.restore(tensors);
     start = Number(metadata['step']);
     log.info(`${name}: continuing after step ${start} of ${steps}`);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
   const progress = log.progress(name, steps, 'steps', start);
   let mean = 0;
   for (let step = start; step < steps; step++) {
     const loss = (await program.run(batch(step)))['loss']!.data[0]!;
-    if (!Number.isFinite(loss)) throw new Error(`${name}: loss is ${loss} at step ${step}`);
+    if (!Number.isFinite(loss)) throw new GenViewError('LossNotFinite', `the loss of ${name} became ${loss} at step ${step}; train with another seed, from an empty folder of checkpoints`);
     mean = step === start ? loss : 0.98 * mean + 0.02 * loss;
     progress.advance(1, `loss ${mean.toFixed(4)}`);
     if ((step + 1) % checkpointSteps === 0 || step + 1 === steps || signal?.aborted) {
-      await writeAtomically(file, encodeSafetensors(program.state.snapshot(), { step: String(step + 1) }));
+      await work.put(file, encodeSafetensors(program.state.snapshot(), { step: String(step + 1) }));
     }
     signal?.throwIfAborted();
   }
   progress.done();
-}
-
-async function writeAtomically(file: string, bytes: Uint8Array): Promise<void> {
-  await writeFile(`${file}.partial`, bytes);
-  await rename(`${file}.partial`, file);
 }
 
 /** Adds AdamW moments (and an EMA copy) of every trained parameter to a state's first tensors. */
