@@ -56,7 +56,7 @@ function unreadable(message: string, cause?: unknown): GenViewError {
  * belongs to the whole process, and decoding another image at the same time empties it.
  */
 function reason(error: unknown, bytes: Uint8Array): string {
-  if (!/^Input buffer contains unsupported image format/.test((error as Error).message)) return 'the file is truncated or corrupt';
+  if (!(error as Error).message.startsWith('Input buffer contains unsupported image format')) return 'the file is truncated or corrupt';
   const head = Buffer.from(bytes.subarray(0, 12));
   if (head.toString('latin1', 0, 2) === 'BM') return 'BMP is not a supported image format; convert it to PNG';
   const text = /^[\t\n\r\x20-\x7e]+$/.test(head.toString('latin1'));
