@@ -5,6 +5,7 @@ import { withBackend } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import { supportExplicitPadding } from './explicitPadding.ts';
 import { checkInputs } from './inputs.ts';
 import type { Program, StepFunction, TensorSpec } from './program.ts';
 import type { MemoryState } from './state.ts';
@@ -30,6 +31,7 @@ async function eagerBackend(): Promise<string> {
         throw unusable(`does not load (${(error as Error).message.split('\n')[0]})`, error);
       }
       if (!tf.findBackend('tensorflow')) throw unusable('registers no backend with the tf.js that genview uses');
+      supportExplicitPadding();
       createLog().info(`tensorflow executor: ${folder}`);
       return 'tensorflow';
     }
@@ -43,6 +45,7 @@ async function eagerBackend(): Promise<string> {
       }
       // The package brings its own copy of tf.js unless npm shares ours; its backend registers with the copy it found.
       if (tf.findBackend('tensorflow')) {
+        supportExplicitPadding();
         createLog().info(`tensorflow executor: ${name}`);
         return 'tensorflow';
       }
