@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 
 type Pads = [number, number][];
-interface Attributes { pad: unknown; strides: number; dimRoundingMode?: 'floor' | 'round' | 'ceil'; filterShape: number[]; inputShape: number[]; filterSize: number }
+interface Attributes { pad: unknown; strides: number; dilations?: number; dimRoundingMode?: 'floor' | 'round' | 'ceil'; filterShape: number[]; inputShape: number[]; filterSize: number }
 type Inputs = Record<string, tf.Tensor4D>;
 /** The operation on a padded image, without padding; undefined when the padding is one that libtensorflow's binding knows. */
 type Rewrite = (inputs: Inputs, attrs: Attributes) => tf.TensorInfo | undefined;
@@ -12,8 +12,8 @@ const lowest = -3.4e38;
 const padsOf = ({ padInfo }: { padInfo: { type: string; top: number; bottom: number; left: number; right: number } }): Pads | undefined =>
   padInfo.type === 'VALID' || padInfo.type === 'SAME' ? undefined : [[0, 0], [padInfo.top, padInfo.bottom], [padInfo.left, padInfo.right], [0, 0]];
 
-const convPads = (shape: readonly number[], filter: readonly number[], { strides, pad, dimRoundingMode }: Attributes): Pads | undefined =>
-  padsOf(tf.backend_util.computeConv2DInfo(shape as [number, number, number, number], filter as [number, number, number, number], strides, 1, pad as 'valid', dimRoundingMode));
+const convPads = (shape: readonly number[], filter: readonly number[], { strides, dilations = 1, pad, dimRoundingMode }: Attributes): Pads | undefined =>
+  padsOf(tf.backend_util.computeConv2DInfo(shape as [number, number, number, number], filter as [number, number, number, number], strides, dilations, pad as 'valid', dimRoundingMode));
 const poolPads = (shape: readonly number[], { filterSize, strides, pad, dimRoundingMode }: Attributes): Pads | undefined =>
   padsOf(tf.backend_util.computePool2DInfo(shape as [number, number, number, number], filterSize, strides, 1, pad as 'valid', dimRoundingMode));
 
@@ -22,6 +22,10 @@ const inner = (x: tf.Tensor, pads: Pads, shape: readonly number[]): tf.Tensor =>
 const unpadded = (kernel: string, inputs: Inputs, attrs: Attributes): tf.Tensor => tf.engine().runKernel(kernel, inputs, { ...attrs, pad: 'valid' } as unknown as tf.NamedAttrMap);
 
 const rewrites: Record<string, Rewrite> = {
+  Conv2D({ x, filter }, attrs) {
+    const pads = convPads(x!.shape, filter!.shape, attrs);
+    return pads && unpadded('Conv2D', { x: tf.pad(x!, pads), filter: filter! }, attrs);
+  },
   Conv2DBackpropInput(inputs, attrs) {
     const pads = convPads(attrs.inputShape, inputs['filter']!.shape, attrs);
     return pads && inner(unpadded('Conv2DBackpropInput', inputs, { ...attrs, inputShape: padded(attrs.inputShape, pads) }), pads, attrs.inputShape);
@@ -41,8 +45,8 @@ const rewrites: Record<string, Rewrite> = {
 };
 
 /**
- * Lets backend `tensorflow` pool, and differentiate convolutions, with explicit padding: `@tensorflow/tfjs-node` 4.22
- * refuses those (dist/kernels/Conv2DBackpropInput.js and its neighbours), and every encoder here pads explicitly.
+ * Lets backend `tensorflow` convolve, pool and differentiate with padding given in numbers: `@tensorflow/tfjs-node` 4.22
+ * refuses that (dist/kernels/Conv2D.js, Conv2DBackpropInput.js and their neighbours), and every encoder here pads explicitly.
  */
 export function supportExplicitPadding(): void {
   for (const [kernelName, rewrite] of Object.entries(rewrites)) {

@@ -95,7 +95,7 @@ const trainingStep = (engines: Set<string>): StepFunction => (inputs, state) => 
   engines.add(tf.getBackend());
   const weights = weightNames.map((name) => state[name]!);
   const logits = (): tf.Tensor2D => {
-    const first = tf.conv2d(inputs['images'] as tf.Tensor4D, state['conv1']! as tf.Tensor as tf.Tensor4D, 1, 'same');
+    const first = tf.conv2d(inputs['images'] as tf.Tensor4D, state['conv1']! as tf.Tensor as tf.Tensor4D, 1, 1);
     const { mean, variance } = tf.moments(first, [0, 1, 2]);
     const normalized = tf.add(tf.mul(tf.mul(tf.sub(first, mean), tf.rsqrt(tf.add(variance, 1e-5))), state['scale']!), state['shift']!);
     const pooled = tf.maxPool(tf.relu(normalized) as tf.Tensor4D, 3, 2, 1);
