@@ -3,6 +3,8 @@ import type { LogLine } from './batch/jobLog.ts';
 
 /** What a running job shows. */
 export interface JobView {
+  /** The first of its processes is about to run; until then the job waits for cores and shows nothing. */
+  started(): void;
   /** A line that one of its processes wrote; `child` is the index in an array job. */
   line(line: LogLine, child: number | undefined): void;
   childDone(child: number): void;
@@ -52,12 +54,12 @@ export class Display implements Log {
 
   /** `children`: size of an array job. */
   job(label: string, children: number | undefined): JobView {
-    const start = Date.now();
+    let start = Date.now(), running = false;
     const shards = children === undefined ? '' : ` ${children} shards`;
     let finished = 0, latest = '';
     const state = (): string => (children === undefined ? '' : ` ${finished}/${children} shards`);
-    const row = this.#terminal ? this.#add(() => `${label}${state()}${latest === '' ? '' : `: ${latest}`}${children === undefined && latest.endsWith(')') ? '' : ` (${elapsed(start)})`}`) : undefined;
-    if (!this.#terminal) this.info(`${label}${shards} started`, { stage: label });
+    const text = (): string => `${label}${state()}${latest === '' ? '' : `: ${latest}`}${children === undefined && latest.endsWith(')') ? '' : ` (${elapsed(start)})`}`;
+    let row: { text: () => string } | undefined;
 
     const say = (line: LogLine, child: number | undefined, progress: boolean): void => {
       if (line.quiet === true || line.level === 'error') return;
@@ -70,6 +72,12 @@ export class Display implements Log {
       this.info(`${prefix}: ${line.message}`, { ...fields, ...(line.total !== undefined && { progress: line.progress, total: line.total }) });
     };
     const view: JobView = {
+      started: () => {
+        if (running) return;
+        running = true;
+        start = Date.now();
+        if (this.#terminal) row = this.#add(text); else this.info(`${label}${shards} started`, { stage: label });
+      },
       line: (line, child) => say(line, child, true),
       childDone: () => { finished++; if (this.#terminal) this.#draw(); else this.info(`${label}${state()}`, { stage: label, progress: finished, total: children }); },
       retry: (attempt, reason) => this.warn(`${label}: ${reason}; attempt ${attempt}`, { stage: label }),
@@ -131,7 +139,8 @@ export class Display implements Log {
     this.#last = Date.now();
     this.#erase();
     if (this.#rows.length === 0) return;
-    const width = (this.#terminal.columns ?? 100) - 1;
+    // 0 where the terminal does not know its size.
+    const width = (this.#terminal.columns || 100) - 1;
     this.#terminal.write(this.#rows.map((row) => row.text().slice(0, width) + '\n').join(''));
     this.#drawn = this.#rows.length;
   }

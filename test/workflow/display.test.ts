@@ -31,6 +31,10 @@ describe('on a terminal', () => {
   it('shows one line for each running job, below the messages', async () => {
     const { terminal, display } = start();
     const views = display.job('generate-views', 8), fit = display.job('pretrain base', undefined);
+    display.job('waits for cores', undefined);
+    views.started();
+    views.started();
+    fit.started();
     views.line(line('views 3/16 images (1 s)', { progress: 3, total: 16 }), 2);
     views.childDone(0);
     fit.line(line('training 10/100 steps (4 s, 36 s left)'), undefined);
@@ -49,6 +53,7 @@ describe('on a terminal', () => {
   it('never wraps a line, and leaves nothing at the end', async () => {
     const { terminal, display } = start();
     const job = display.job('fit', undefined);
+    job.started();
     job.line(line('x'.repeat(200)), undefined);
     await settle();
     expect(terminal.shown[0]).toHaveLength(59);
@@ -72,6 +77,7 @@ it('elsewhere every line names its stage and shard', () => {
   const said: unknown[] = [];
   const log: Log = { info: (message, fields) => said.push([message, fields]), warn: (message, fields) => said.push([message, fields]), error: () => {}, progress: () => { throw new Error('not used'); } };
   const job = new Display(log, undefined).job('generate-views', 2);
+  job.started();
   job.line(line('views 3/16 images', { progress: 3, total: 16 }), 1);
   job.line(line('raw text of a library', { structured: false }), 1);
   job.line(line('its message is the status reason', { level: 'error' }), 1);

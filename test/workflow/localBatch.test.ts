@@ -87,9 +87,9 @@ describe('a single job', () => {
   });
 
   it('is ended after its timeout, by SIGKILL when it ignores SIGTERM, and is not repeated', async () => {
-    const stages = { ...batchStages, 'fit-foreground': { ...batchStages['fit-foreground'], timeoutSeconds: 1.5 } };
+    const stages = { ...batchStages, 'fit-foreground': { ...batchStages['fit-foreground'], timeoutSeconds: 4 } };
     const { cause } = await submit('stubborn', {}, { stages, grace: 200 });
-    expect(cause).toMatchObject({ StatusReason: 'Job attempt duration exceeded timeout (1.5 s)', Container: { ExitCode: 137 } });
+    expect(cause).toMatchObject({ StatusReason: 'Job attempt duration exceeded timeout (4 s)', Container: { ExitCode: 137 } });
     expect(cause!['Attempts']).toHaveLength(1);
     expect(notes()).toContain('ignored');
   });

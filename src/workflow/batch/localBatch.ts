@@ -172,6 +172,7 @@ class Job {
     const release = await this.#options.slots.take(this.#options.threads * nodes, signal);
     try {
       if (giveUp()) return undefined;
+      view.started();
       const attempts: Attempt[] = [];
       for (;;) {
         const startedAt = Date.now();
