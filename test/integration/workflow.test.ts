@@ -70,6 +70,8 @@ function artefacts(store: string): Record<string, string> {
   const found: Record<string, string> = {};
   for (const part of artefactFolders) for (const name of readdirSync(join(store, part), { recursive: true, encoding: 'utf8' }).toSorted()) {
     const file = join(store, part, name);
+    // What a killed process had begun to write is no object: the store does not list it and removes it at its next listing.
+    if (/(^|\/)\.genview-[^/]*\.tmp$/.test(name)) continue;
     if (statSync(file).isFile()) found[`${part}/${name}`] = createHash('sha256').update(readFileSync(file)).digest('hex');
   }
   return found;
@@ -142,8 +144,8 @@ describe.skipIf(!existsSync(models))('the whole workflow on this machine', () =>
     const [run] = readdirSync(join(store, 'runs'));
     const logs = join(store, 'runs', run!, 'logs');
     for (const name of readdirSync(logs).filter((file) => file.startsWith('generate-views'))) {
-      const lines = readFileSync(join(logs, name), 'utf8').split('\n').filter((line) => line.includes('generating views'));
-      expect(lines.length, `${name}: ${lines.join('\n')}`).toBeLessThanOrEqual(1);
+      const finished = readFileSync(join(logs, name), 'utf8').split('\n').filter((line) => /generating views of shard \d+ (\d+)\/\1 /.test(line));
+      expect(finished.length, `${name}: ${finished.join('\n')}`).toBeLessThanOrEqual(1);
     }
   });
 
