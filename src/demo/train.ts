@@ -30,11 +30,11 @@ export interface DemoTrainingOptions {
   readonly work: string;
   /** Folder that receives `encoder.safetensors` and `unclip.safetensors`. @default models/demo of the package */
   readonly out?: string;
-  /** @default 650 */
+  /** @default 2000 */
   readonly encoderSteps?: number;
-  /** @default 3000 */
+  /** @default 10000 */
   readonly unclipSteps?: number;
-  /** Images rendered for training, all without labels. @default 16000 */
+  /** Images rendered for training, all without labels. @default 24000 */
   readonly images?: number;
   /** @default 0 */
   readonly seed?: number;
@@ -43,7 +43,7 @@ export interface DemoTrainingOptions {
   readonly improve?: boolean;
 }
 
-const encoderBatch = 128, unclipBatch = 64, checkpointSteps = 100;
+const unclipBatch = 64, checkpointSteps = 100;
 
 /** Noise levels that the U-Net learns to be conditioned on are drawn below this; the method uses 0 to 400. */
 const highestNoiseLevel = 600;
@@ -52,19 +52,19 @@ const highestNoiseLevel = 600;
 const unconditional = 0.1;
 
 /**
- * Trains the two embedded networks from rendered images, without labels: first the encoder by contrast of two crops of
- * one image (symmetric InfoNCE, temperature 0.2), then the U-Net, which learns to denoise an image given the encoder's noised
- * embedding of it, as unCLIP's decoder does (Ramesh et al. 2022; spec §3). Writes a checkpoint every 100 steps and
- * continues from it.
+ * Trains the two embedded networks from rendered images, without class labels: first the encoder by contrast of two
+ * renderings of one picture, which differ in place, size, pose and surroundings (symmetric InfoNCE, temperature 0.2), then the
+ * U-Net, which learns to denoise an image given the encoder's noised embedding of it, as unCLIP's decoder does (Ramesh et
+ * al. 2022; spec §3). Writes a checkpoint every 100 steps and continues from it.
  */
 export async function trainDemoModels(options: DemoTrainingOptions, log: Log, signal?: AbortSignal): Promise<void> {
-  const { encoderSteps = 650, unclipSteps = 3000, images: count = 16_000, seed = 0 } = options;
+  const { encoderSteps = 2000, unclipSteps = 10_000, images: count = 24_000, seed = 0 } = options;
   const work = new FolderStore(options.work), out = new FolderStore(options.out ?? dirname(demoModelFiles.encoder));
-  const images = await renderImages(count, seed, log);
+  const { images, pictures } = await renderImages(count, seed, log);
   const settings = { log, signal, work, seed, ...(options.threads === undefined ? {} : { threads: options.threads }) };
 
   if (!options.improve) {
-    const encoder = await trainEncoder(images, encoderSteps, settings);
+    const encoder = await trainEncoder(images, pictures, encoderSteps, settings);
     await out.put('encoder.safetensors', encodeSafetensors(encoder, { format: 'pt', description: 'GenView demo encoder: ResNet, 32 px, names as torchvision' }, { half: true }));
   }
   // The U-Net must learn from exactly the embeddings that the stored half-precision encoder gives.
@@ -79,16 +79,20 @@ export async function trainDemoModels(options: DemoTrainingOptions, log: Log, si
 
 interface Settings { log: Log; signal: AbortSignal | undefined; work: ObjectStore; seed: number; threads?: number }
 
-async function renderImages(count: number, seed: number, log: Log): Promise<Image[]> {
-  const progress = log.progress('render', count, 'images');
+/** Image i shows picture i mod `pictures`: every picture equally often. */
+async function renderImages(count: number, seed: number, log: Log): Promise<{ images: Image[]; pictures: number }> {
   const artwork = await loadDemoArtwork();
+  const pictures = artwork.classes.flatMap((list, label) => list.map((_, picture) => ({ label, picture })));
+  if (count < 2 * pictures.length) throw new GenViewError('OptionInvalid', `${count} images are too few: at least two of each of ${pictures.length} pictures, ${2 * pictures.length}, are needed`);
+  const progress = log.progress('render', count, 'images');
   const images: Image[] = [];
   for (let i = 0; i < count; i++) {
-    images.push(renderDemoImage(artwork, [seed, 'train-demo-models', i]).image);
+    const { label, picture } = pictures[i % pictures.length]!;
+    images.push(renderDemoImage(artwork, [seed, 'train-demo-models', i], label, picture).image);
     progress.advance();
   }
   progress.done();
-  return images;
+  return { images, pictures: pictures.length };
 }
 
 /** The tensors of these names, those that there are. */
@@ -154,13 +158,17 @@ function gradientsOf(loss: () => tf.Scalar, state: Record<string, tf.Variable>, 
 
 const optional = (threads: number | undefined): { threads?: number } => threads === undefined ? {} : { threads };
 
-async function trainEncoder(images: readonly Image[], steps: number, settings: Settings): Promise<NamedTensors> {
+/**
+ * A batch holds two renderings of every picture. What tells them from all others is the picture: its shape and colours,
+ * in whatever pose and surroundings.
+ */
+async function trainEncoder(images: readonly Image[], pictures: number, steps: number, settings: Settings): Promise<NamedTensors> {
   const network = demoEncoder();
   const projector: Module<tf.Tensor2D, tf.Tensor2D> = sequential<tf.Tensor2D>(linear('projector.0', network.featureSize, 256), lambda<tf.Tensor2D>((x) => tf.relu(x)), linear('projector.1', 256, 128));
   const modules = { parameters: parametersOf(network, projector) };
   const trained = modules.parameters.filter((p) => p.kind === 'parameter').map((p) => p.name);
   const state: State = createState(withMoments(initialize(modules, settings.seed), trained, false));
-  const n = encoderBatch, shape = [n, 3, demoImageSize, demoImageSize];
+  const n = pictures, shape = [n, 3, demoImageSize, demoImageSize];
 
   const program = await compile((inputs, variables) => {
     const updates: Record<string, tf.Tensor> = {};
@@ -179,7 +187,7 @@ async function trainEncoder(images: readonly Image[], steps: number, settings: S
 
   // Colours stay nearly as they are: the generator is to repeat them.
   const recipe: AugmentationRecipe = {
-    imageSize: demoImageSize, minScale: 0.25, jitter: [0.3, 0.3, 0.3, 0.04], jitterProbability: 0.8, grayscaleProbability: 0.05,
+    imageSize: demoImageSize, minScale: 0.4, jitter: [0.3, 0.3, 0.3, 0.04], jitterProbability: 0.8, grayscaleProbability: 0.05,
     blurProbability: [0.2, 0.2], solarizeProbability: [0, 0], flipProbability: 0.5, mean: [0, 0, 0], std: [1, 1, 1],
   };
   const labels = int32(Int32Array.from({ length: n }, (_, i) => i), [n]), length = 3 * demoImageSize * demoImageSize;
@@ -187,8 +195,10 @@ async function trainEncoder(images: readonly Image[], steps: number, settings: S
     const random = new Random(settings.seed, 'encoder', step);
     const views = [new Float32Array(n * length), new Float32Array(n * length)] as const;
     for (let i = 0; i < n; i++) {
-      const image = images[random.integer(images.length)]!;
-      for (const view of [0, 1] as const) augment(image, random, view, recipe, views[view].subarray(i * length, (i + 1) * length));
+      for (const view of [0, 1] as const) {
+        const image = images[i + n * random.integer(Math.ceil((images.length - i) / n))]!;
+        augment(image, random, view, recipe, views[view].subarray(i * length, (i + 1) * length));
+      }
     }
     return {
       first: float32(views[0], shape), second: float32(views[1], shape), labels, step: scalar(step + 1),

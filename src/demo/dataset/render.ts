@@ -46,8 +46,9 @@ interface Placement {
  * give the same image on one machine, whatever was drawn before.
  * @param keys of the image's random stream, for example `seed, 'train', 17`
  * @param label class index. @default a random class
+ * @param picture index into the pictures of the class. @default a random one
  */
-export function renderDemoImage(artwork: DemoArtwork, keys: readonly (string | number)[], label?: number): DemoImage {
+export function renderDemoImage(artwork: DemoArtwork, keys: readonly (string | number)[], label?: number, picture?: number): DemoImage {
   const random = new Random(...keys, 'demo image');
   const chosen = label ?? random.integer(artwork.classes.length);
   const pictures = artwork.classes[chosen];
@@ -57,7 +58,8 @@ export function renderDemoImage(artwork: DemoArtwork, keys: readonly (string | n
   for (let i = random.integer(4); i > 0; i--) {
     draw(canvas, pick(artwork.distractors, random), distractorPlacement(random));
   }
-  const object = pick(pictures, random);
+  const object = picture === undefined ? pick(pictures, random) : pictures[picture];
+  if (!object) throw new RangeError(`picture ${picture} of class ${chosen} is not one of 0 to ${pictures.length - 1}`);
   const coverage = new Float32Array(canvasSize * canvasSize);
   draw(canvas, object, objectPlacement(object, random), coverage);
   return { image: reduce(canvas, random), mask: reduceMask(coverage), label: chosen };
