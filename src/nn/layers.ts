@@ -147,13 +147,24 @@ function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: t
   return operation(x, gamma, beta);
 }
 
+/**
+ * (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon) with that axis kept as 1. No gradient
+ * of its own: for use inside custom gradients. One node where the backend has it.
+ */
+function standardized(x: tf.Tensor, epsilon: number): [tf.Tensor, tf.Tensor] {
+  if (tf.getKernel('Standardize', tf.getBackend())) {
+    return tf.engine().runKernel('Standardize', { x }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor];
+  }
+  const centred = tf.sub(x, tf.mean(x, -1, true));
+  const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
+  return [tf.mul(centred, inverse), inverse];
+}
+
 /** (x - mean) / sqrt(variance + epsilon) over the last axis, with its own gradient. */
 export function standardize(x: tf.Tensor, epsilon: number): tf.Tensor {
   const operation = tf.customGrad((...args: unknown[]) => {
     const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
-    const mean = tf.mean(input, -1, true);
-    const inverse = tf.rsqrt(tf.add(tf.mean(tf.squaredDifference(input, mean), -1, true), epsilon));
-    const value = tf.mul(tf.sub(input, mean), inverse);
+    const [value, inverse] = standardized(input, epsilon);
     save([value, inverse]);
     return {
       value,
@@ -167,17 +178,62 @@ export function standardize(x: tf.Tensor, epsilon: number): tf.Tensor {
   return operation(x);
 }
 
+/**
+ * scale (x - mean) / sqrt(variance + epsilon) + shift, mean and variance of each sample's `groups` groups of channels; its gradient
+ * takes two sums and one multiply-add pass over x and dy.
+ * @param x [n, h, w, c]
+ * @param scale [n or 1, 1, 1, c]; `shift` has the same shape
+ */
+function normalizeGroups(x: tf.Tensor4D, scale: tf.Tensor4D, shift: tf.Tensor4D, groups: number, epsilon: number): tf.Tensor4D {
+  const [n, h, w, c] = x.shape;
+  // Channels first, where a group is contiguous; the compiler keeps images in this order anyway.
+  const first = (t: tf.Tensor): tf.Tensor => tf.transpose(t, [0, 3, 1, 2]), last = (t: tf.Tensor): tf.Tensor => tf.transpose(t, [0, 2, 3, 1]);
+  const size = (c / groups) * h * w;
+  const grouped = (t: tf.Tensor): tf.Tensor => tf.reshape(t, [n, groups, size]), whole = (t: tf.Tensor): tf.Tensor => tf.reshape(t, [n, c, h, w]);
+  const operation = tf.customGrad((...args: unknown[]) => {
+    const [input, scaleIn, shiftIn, save] = args as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc];
+    const [normal, inverse] = standardized(grouped(first(input)), epsilon);
+    save([normal, inverse, scaleIn]);
+    return {
+      value: last(tf.add(tf.mul(whole(normal), first(scaleIn)), first(shiftIn))),
+      gradFunc: (dyLast: tf.Tensor, saved: tf.Tensor[]) => {
+        const [xhat, inv, factor] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+        const dy = first(dyLast), factors = first(factor);
+        const dShift = tf.sum(dy, [2, 3], true), dScale = tf.sum(tf.mul(dy, whole(xhat)), [2, 3], true);
+        /** Mean over a group of t * scale, from the channels' sums of t; [n, groups, 1]. */
+        const mean = (sums: tf.Tensor): tf.Tensor => tf.div(tf.sum(tf.reshape(tf.mul(sums, factors), [n, groups, c / groups]), 2, true), size);
+        // dx = inv (scale dy - mean(scale dy) - xhat mean(scale dy xhat))
+        const slope = tf.mul(tf.reshape(tf.mul(tf.ones([1, 1, c / groups]), inv), [n, c, 1, 1]), factors);
+        const rest = tf.add(tf.mul(xhat, tf.mul(inv, tf.mul(mean(dScale), -1))), tf.mul(inv, tf.mul(mean(dShift), -1)));
+        const parameter = (t: tf.Tensor): tf.Tensor => last(scale.shape[0] === 1 ? tf.sum(t, 0, true) : t);
+        return [last(tf.add(tf.mul(dy, slope), whole(rest))), parameter(dScale), parameter(dShift)];
+      },
+    };
+  });
+  return operation(x, scale, shift) as tf.Tensor4D;
+}
+
+/** Scale and shift of every sample's channels, [n, 1, 1, c]: what a condition adds to a normalisation. */
+export interface Modulation { readonly scale: tf.Tensor4D; readonly shift: tf.Tensor4D }
+
+export interface GroupNorm extends Module<tf.Tensor4D, tf.Tensor4D> {
+  /** The layer's output times (1 + scale) plus shift (`resnet_time_scale_shift: scale_shift` of diffusers), at the cost of the layer alone. */
+  modulated(x: tf.Tensor4D, modulation: Modulation, weights: Weights): tf.Tensor4D;
+}
+
 /** Group norm of [n, h, w, c] in `groups` groups of channels (Wu and He 2018), epsilon 1e-5. */
-export function groupNorm(name: string, channels: number, groups: number, epsilon = 1e-5): Module<tf.Tensor4D, tf.Tensor4D> {
+export function groupNorm(name: string, channels: number, groups: number, epsilon = 1e-5): GroupNorm {
   if (channels % groups !== 0) throw new RangeError(`${channels} channels do not divide into ${groups} groups`);
+  const coefficients = (weights: Weights): [tf.Tensor4D, tf.Tensor4D] => {
+    const [gamma, beta] = [weight(weights, `${name}.weight`), weight(weights, `${name}.bias`)].map((t) => tf.reshape(t, [1, 1, 1, channels])) as [tf.Tensor4D, tf.Tensor4D];
+    return [gamma, beta];
+  };
   return {
     parameters: [parameter(`${name}.weight`, [channels], ones), parameter(`${name}.bias`, [channels], zeros)],
-    apply(x, weights) {
-      const [n, h, w] = x.shape;
-      // Channels first, where a group is contiguous; the compiler keeps images in this order anyway.
-      const first = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [n, groups, (channels / groups) * h * w]);
-      const normal = tf.transpose(tf.reshape(standardize(first, epsilon), [n, channels, h, w]), [0, 2, 3, 1]);
-      return tf.add(tf.mul(normal, weight(weights, `${name}.weight`)), weight(weights, `${name}.bias`));
+    apply: (x, weights) => normalizeGroups(x, ...coefficients(weights), groups, epsilon),
+    modulated(x, { scale, shift }, weights) {
+      const [gamma, beta] = coefficients(weights), factor = tf.add(scale, 1);
+      return normalizeGroups(x, tf.mul(gamma, factor), tf.add(tf.mul(beta, factor), shift), groups, epsilon);
     },
   };
 }
@@ -200,9 +256,21 @@ export function lambda<T extends tf.Tensor>(fn: (x: T) => T): Module<T, T> {
   return { parameters: [], apply: (x) => fn(x) };
 }
 
-/** Swish, x sigmoid(x). */
+/** Swish, x sigmoid(x), with the gradient in the fewest passes. */
 export function silu<T extends tf.Tensor>(x: T): T {
-  return tf.mul(x, tf.sigmoid(x));
+  const operation = tf.customGrad((...args: unknown[]) => {
+    const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
+    const share = tf.sigmoid(input), value = tf.mul(input, share);
+    save([share, value]);
+    return {
+      value,
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [s, y] = saved as [tf.Tensor, tf.Tensor];
+        return tf.mul(dy, tf.add(s, tf.mul(y, tf.sub(1, s))));
+      },
+    };
+  });
+  return operation(x) as T;
 }
 
 /** x / max(|x|, epsilon) along the last axis (PyTorch's F.normalize). @default epsilon 1e-12 */

@@ -55,8 +55,7 @@ function residualBlock(name: string, inputs: number, outputs: number, config: UN
     apply({ x, embedding }, w, mode) {
       const inner = conv1.apply(silu(norm1.apply(x, w, mode)), w, mode);
       const [scale, shift] = tf.split(tf.reshape(project.apply(silu(embedding), w, mode), [-1, 1, 1, 2 * outputs]), 2, 3) as [tf.Tensor4D, tf.Tensor4D];
-      const modulated = tf.add(tf.mul(norm2.apply(inner, w, mode), tf.add(scale, 1)), shift) as tf.Tensor4D;
-      return tf.add(conv2.apply(silu(modulated), w, mode), shortcut.reduce((y, layer) => layer.apply(y, w, mode), x));
+      return tf.add(conv2.apply(silu(norm2.modulated(inner, { scale, shift }, w)), w, mode), shortcut.reduce((y, layer) => layer.apply(y, w, mode), x));
     },
   };
 }

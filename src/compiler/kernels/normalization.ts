@@ -1,5 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
-import { arrange, type Recorded } from '../layout.ts';
+import { arrange, materialize, plain, type Recorded } from '../layout.ts';
 import { elementwise } from './elementwise.ts';
 import { imagePerm } from './convolution.ts';
 import type { Kernel } from './kernel.ts';
@@ -31,4 +31,13 @@ const fusedBatchNorm = (
   return elementwise.Add(g, { a: elementwise.Multiply(g, { a: x, b: factor }, {}) as Recorded, b: shift }, {}) as Recorded;
 };
 
-export const normalization = { FusedBatchNorm: fusedBatchNorm };
+/** A kernel of our own: (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon), as one LayerNormalization. */
+const standardize: Kernel<'x', { epsilon: number }> = (g, { x }, { epsilon }) => {
+  const value = materialize(g, x), { shape } = value, size = shape.at(-1)!;
+  const statistics = { shape: [...shape.slice(0, -1), 1], type: value.type };
+  const [normal, , inverse] = g.nodes('LayerNormalization', [value, g.expand(g.constant(Float32Array.of(1), [1], 'float32'), [size])],
+    { axis: -1, epsilon: { float: epsilon } }, [{ shape, type: value.type }, statistics, statistics]);
+  return [plain(normal!), plain(inverse!)];
+};
+
+export const normalization = { FusedBatchNorm: fusedBatchNorm, Standardize: standardize };
