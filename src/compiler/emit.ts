@@ -1,4 +1,5 @@
 import protobuf from 'protobufjs';
+import { blockedDomain, writeNodes } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
 
@@ -45,8 +46,12 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
   return { nodes: nodes.sort((a, b) => a.outputs[0]!.id - b.outputs[0]!.id), leaves };
 }
 
-/** Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out. */
-export function emit(name: string, outputs: Readonly<Record<string, Value>>): Model {
+/**
+ * Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out.
+ * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
+ *   model runs there only. @default 0, a model of standard operators
+ */
+export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0): Model {
   const { nodes, leaves } = schedule(Object.values(outputs));
   const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
   const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
@@ -55,35 +60,58 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>): Mo
   const copies: object[] = [];
   for (const [output, value] of Object.entries(outputs)) {
     // A value has one name: inputs, constants and values returned twice are copied.
-    if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [value], output: [output] });
+    if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [names.get(value)!], output: [output] });
     else names.set(value, output);
   }
   const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
+  const vectors = new Map<string, readonly number[]>();
+  const written = writeNodes(nodes, {
+    of: nameOf,
+    ints(values) {
+      const label = `ints_${values.join('_')}`;
+      vectors.set(label, values);
+      return label;
+    },
+  }, block);
   const valueInfo = (label: string, { shape, type }: Value): object =>
     ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
+  const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const message = {
     ir_version: irVersion,
     producer_name: 'genview',
-    opset_import: [{ domain: '', version: opset }],
+    opset_import: [{ domain: '', version: opset }, ...(written.some((node) => node.domain) ? [{ domain: blockedDomain, version: 1 }] : [])],
     graph: {
       name,
       node: [
-        ...nodes.map((node) => ({
-          op_type: node.op,
-          name: `${node.op}_${node.outputs[0]!.id}`,
-          input: node.inputs.map(nameOf),
-          output: node.outputs.map(nameOf),
-          attribute: Object.entries(node.attributes).map(([key, value]) => attributeProto(key, value)),
+        ...written.map(({ op, domain, inputs: read, outputs: made, attributes }) => ({
+          op_type: op,
+          ...(domain === undefined ? {} : { domain }),
+          name: `${op} ${made[0]!}`,
+          input: read,
+          output: made,
+          attribute: Object.entries(attributes).map(([key, value]) => attributeProto(key, value)),
         })),
-        ...copies.map((copy) => ({ ...copy, input: (copy as { input: Value[] }).input.map(nameOf) })),
+        ...copies,
       ],
-      initializer: initializers.map((v) => ({
-        name: nameOf(v), dims: [...v.shape], data_type: typeCode[v.type],
-        raw_data: new Uint8Array(v.data!.buffer, v.data!.byteOffset, v.data!.byteLength),
-      })),
+      initializer: [
+        ...initializers.map((v) => ({ name: nameOf(v), dims: [...v.shape], data_type: typeCode[v.type], raw_data: rawData(v.data!) })),
+        ...[...vectors].map(([label, values]) => ({ name: label, dims: [values.length], data_type: typeCode.int64, raw_data: rawData(BigInt64Array.from(values, BigInt)) })),
+      ],
       input: inputs.map((v) => valueInfo(nameOf(v), v)),
       output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
     },
   };
   return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!) };
+}
+
+/** The parts of a model that we look at. */
+export interface DecodedModel {
+  readonly graph: {
+    readonly node: readonly { readonly op_type: string; readonly domain: string; readonly input: readonly string[]; readonly output: readonly string[] }[];
+    readonly initializer: readonly { readonly name: string; readonly dims: readonly unknown[] }[];
+  };
+}
+
+export function readModel(bytes: Uint8Array): DecodedModel {
+  return modelType.decode(bytes) as unknown as DecodedModel;
 }

@@ -1,8 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
-import { emit, type Model } from '../compiler/emit.ts';
+import { emit } from '../compiler/emit.ts';
+import type { Value } from '../compiler/graph.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import type { HostTensor, NamedTensors } from '../tensor.ts';
+import { channelBlock } from './channelBlock.ts';
 import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
 import { createSession, threadCount, type Session } from './onnxruntime.ts';
@@ -29,21 +31,23 @@ class OnnxProgram implements Program {
   readonly inputs: Inputs;
   readonly state: MemoryState;
   readonly #name: string;
-  readonly #model: Model;
+  /** Names of the inputs that the model really reads. */
+  readonly #reads: readonly string[];
+  readonly #values: Readonly<Record<string, Value>>;
   readonly #session: Session;
   readonly #recording: Recording;
   /** Output name of the program -> output name of the model. */
   readonly #outputs: ReadonlyMap<string, string>;
 
-  constructor(name: string, inputs: Inputs, state: MemoryState, recording: Recording, outputs: ReadonlyMap<string, string>, model: Model, session: Session) {
-    this.#name = name; this.inputs = inputs; this.state = state; this.#recording = recording; this.#outputs = outputs; this.#model = model; this.#session = session;
+  constructor(name: string, inputs: Inputs, state: MemoryState, recording: Recording, outputs: ReadonlyMap<string, string>, reads: readonly string[], values: Readonly<Record<string, Value>>, session: Session) {
+    this.#name = name; this.inputs = inputs; this.state = state; this.#recording = recording; this.#outputs = outputs; this.#reads = reads; this.#values = values; this.#session = session;
   }
 
   async run(inputs: NamedTensors): Promise<NamedTensors> {
     checkInputs(this.#name, this.inputs, inputs);
     return this.state.exclusive(async () => {
       const feeds: Record<string, HostTensor> = {};
-      for (const name of this.#model.inputs) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
+      for (const name of this.#reads) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
       const results = await this.#session.run(feeds);
       for (const name of Object.keys(this.#recording.nextState)) this.state.commit(name, results[nextName(name)]!);
       return Object.fromEntries([...this.#outputs].map(([name, modelName]) => {
@@ -53,7 +57,7 @@ class OnnxProgram implements Program {
     });
   }
 
-  toOnnx(): Uint8Array { return this.#model.bytes.slice(); }
+  toOnnx(): Uint8Array { return emit(this.#name, this.#values).bytes; }
 
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
@@ -65,9 +69,9 @@ async function build(name: string, inputs: Inputs, state: MemoryState, recording
     ...Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value] as const),
   ]);
   if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
-  const model = emit(name, values);
+  const model = emit(name, values, await channelBlock());
   const session = await createSession(model, name, threadCount(threads));
-  return new OnnxProgram(name, inputs, state, recording, outputs, model, session);
+  return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
 }
 
 function checkNames(name: string, inputs: Inputs): void {

@@ -1,0 +1,50 @@
+import * as tf from '@tensorflow/tfjs';
+import { describe, expect, it } from 'vitest';
+import { blockedDomain, writeNodes } from '../../src/compiler/blocking.ts';
+import { emit, readModel } from '../../src/compiler/emit.ts';
+import { Graph, type Node, type Value } from '../../src/compiler/graph.ts';
+import { channelBlock } from '../../src/runtime/channelBlock.ts';
+import { expectAgreement, normal } from './agreement.ts';
+
+const attributes = { kernel_shape: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [1, 1, 1, 1], group: 1 };
+const conv = (g: Graph, x: Value, filter: Value): Value => g.node('Conv', [x, filter], attributes, [x.shape[0]!, filter.shape[0]!, ...x.shape.slice(2)]);
+const opsOf = (nodes: readonly Node[], block: number): string[] =>
+  writeNodes(nodes, { of: (value) => value.name ?? `_${value.id}`, ints: (values) => values.join() }, block).map(({ op, domain }) => (domain === blockedDomain ? `blocked ${op}` : op));
+
+describe('writeNodes', () => {
+  it('reorders an image once for all convolutions that read it, and a filter once for all images', () => {
+    const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32'), other = g.input('h', [32, 16, 3, 3], 'float32');
+    const first = conv(g, x, filter), second = conv(g, x, other), third = conv(g, first, filter);
+    expect(opsOf([first.node!, second.node!, third.node!], 16)).toEqual([
+      'blocked ReorderInput', 'Reshape', 'Transpose', 'Reshape', 'blocked Conv', 'blocked ReorderOutput',
+      'Reshape', 'Transpose', 'Reshape', 'blocked Conv', 'blocked ReorderOutput',
+      'blocked ReorderInput', 'blocked Conv', 'blocked ReorderOutput',
+    ]);
+  });
+
+  it('leaves alone what onnxruntime blocks itself, what does not divide into blocks, and everything when there are none', () => {
+    const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), odd = g.input('odd', [24, 16, 3, 3], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32');
+    const constant = g.weight('w', [16, 16, 3, 3], 'float32', new Float32Array(16 * 16 * 9));
+    expect(opsOf([conv(g, x, odd).node!, conv(g, x, constant).node!], 16)).toEqual(['Conv', 'Conv']);
+    expect(opsOf([conv(g, x, odd).node!], 8)).toContain('blocked Conv');
+    expect(opsOf([conv(g, x, filter).node!], 0)).toEqual(['Conv']);
+  });
+});
+
+describe('blocked convolutions', () => {
+  it('agree with tf.js in value and gradient: strides, dilation, one-sided padding, kernels of 1 to 5', async () => {
+    for (const [kernel, stride, dilation, pad] of [[3, 1, 1, 'same'], [3, 2, 1, 'same'], [1, 1, 1, 'valid'], [1, 2, 1, 'valid'], [5, 1, 1, 'same'], [3, 1, 2, 'same']] as const) {
+      await expectAgreement((x, filter) => tf.conv2d(x as tf.Tensor4D, tf.transpose(filter!, [2, 3, 1, 0]) as tf.Tensor4D, stride, pad, 'NHWC', dilation),
+        [normal([2, 7, 9, 32]), normal([16, 32, kernel, kernel], 0.2)], { tolerance: 2e-5, gradient: dilation === 1 }); // tf.js has no gradient with dilation
+    }
+  });
+
+  it('are what this machine runs in training, and never what a saved program holds', async () => {
+    const block = await channelBlock();
+    expect([0, 8, 16]).toContain(block);
+    const g = new Graph(), result = conv(g, g.input('x', [1, 16, 8, 8], 'float32'), g.input('f', [16, 16, 3, 3], 'float32'));
+    const domains = (size: number): string[] => readModel(emit('test', { result }, size).bytes).graph.node.map(({ domain }) => domain);
+    expect(domains(block).includes(blockedDomain)).toBe(block > 0);
+    expect(domains(0)).toEqual(['']);
+  });
+});
