@@ -158,8 +158,17 @@ export function onnxBackend(): OnnxBackend {
   for (const [kernelName, kernel] of Object.entries(kernels)) {
     tf.registerKernel({ kernelName, backendName, kernelFunc: (call) => record(created, kernelName, kernel, call) });
   }
+  // A clone is the same data, as on every tf.js backend: gradients of tf.js (logSigmoid) read a clone after it was disposed of.
+  tf.registerKernel({
+    kernelName: 'Identity', backendName,
+    kernelFunc: ({ inputs }) => {
+      const { dataId, shape, dtype } = inputs['x']!;
+      created.incRef(dataId);
+      return { dataId, shape, dtype };
+    },
+  });
   for (const { kernelName } of tf.getKernelsForBackend('cpu')) {
-    if (kernelName in kernels) continue;
+    if (kernelName in kernels || kernelName === 'Identity') continue;
     tf.registerKernel({
       kernelName, backendName,
       kernelFunc: ({ inputs }) => {

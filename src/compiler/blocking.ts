@@ -1,3 +1,4 @@
+import { writeFusedAttention, writeStandardAttention } from './attention.ts';
 import type { Attribute, Node, Value } from './graph.ts';
 
 /** Operator domain of onnxruntime's blocked convolutions: channels in blocks of 8 or 16 that are stored side by side (CPU only). */
@@ -31,9 +32,11 @@ function isBlockable({ op, inputs, attributes }: Node, block: number): boolean {
 /**
  * Writes nodes with their convolutions blocked: ReorderInput, a blocked Conv, ReorderOutput, and the filter reordered in the
  * graph. An input or a filter that several convolutions read is reordered once.
- * @param block channels that are stored side by side; 0 leaves every node as it is
+ * Attention becomes one operator of onnxruntime or several standard ones.
+ * @param block channels that are stored side by side; 0 leaves convolutions as they are
+ * @param fusible which attention nodes may be one operator: those whose probabilities nothing reads
  */
-export function writeNodes(nodes: readonly Node[], names: Names, block: number): WrittenNode[] {
+export function writeNodes(nodes: readonly Node[], names: Names, block: number, fusible: (attention: Node) => boolean = () => false): WrittenNode[] {
   const written: WrittenNode[] = [], done = new Set<string>();
   /** The name of what `write` makes, written once. */
   const once = (name: string, write: () => void): string => {
@@ -53,6 +56,10 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number):
     ));
   };
   for (const node of nodes) {
+    if (node.op === 'MultiHeadAttention') {
+      written.push(...(fusible(node) ? writeFusedAttention(node, names) : writeStandardAttention(node, names)));
+      continue;
+    }
     const outputs = node.outputs.map((value) => names.of(value));
     if (block === 0 || !isBlockable(node, block)) {
       written.push({ op: node.op, inputs: node.inputs.map((value) => names.of(value)), outputs, attributes: node.attributes });

@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs';
-import { blockedDomain, writeNodes } from './blocking.ts';
+import { writeNodes } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
 
@@ -50,8 +50,9 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
  * Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out.
  * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
  *   model runs there only. @default 0, a model of standard operators
+ * @param fused whether attention may be written as onnxruntime's own operator; such a model runs in onnxruntime only. @default false
  */
-export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0): Model {
+export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0, fused = false): Model {
   const { nodes, leaves } = schedule(Object.values(outputs));
   const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
   const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
@@ -65,6 +66,7 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>, blo
   }
   const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
   const vectors = new Map<string, readonly number[]>();
+  const read = new Set([...nodes.flatMap((node) => node.inputs), ...Object.values(outputs)]);
   const written = writeNodes(nodes, {
     of: nameOf,
     ints(values) {
@@ -72,14 +74,15 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>, blo
       vectors.set(label, values);
       return label;
     },
-  }, block);
+  }, block, (attention) => fused && !read.has(attention.outputs[1]!));
+  const domains = new Set(written.flatMap(({ domain }) => domain ?? []));
   const valueInfo = (label: string, { shape, type }: Value): object =>
     ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
   const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const message = {
     ir_version: irVersion,
     producer_name: 'genview',
-    opset_import: [{ domain: '', version: opset }, ...(written.some((node) => node.domain) ? [{ domain: blockedDomain, version: 1 }] : [])],
+    opset_import: [{ domain: '', version: opset }, ...[...domains].map((domain) => ({ domain, version: 1 }))],
     graph: {
       name,
       node: [

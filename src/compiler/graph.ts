@@ -116,6 +116,8 @@ export class Graph {
 
   /** Adds a node (or finds its twin) and returns all its outputs. */
   nodes(op: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>>, outputs: readonly OutputSpec[]): readonly Value[] {
+    const empty = this.#withoutElements(op, inputs, outputs);
+    if (empty) return empty;
     const key = `${op}|${inputs.map((v) => v.id).join()}|${JSON.stringify(attributes)}|${outputs.length}`;
     const known = this.#nodes.get(key);
     if (known) return known.outputs;
@@ -123,6 +125,20 @@ export class Graph {
     for (const { shape, type } of outputs) node.outputs.push({ id: this.#nextId++, shape, type, node });
     this.#nodes.set(key, node);
     return node.outputs;
+  }
+
+  /** What a node gives when there is nothing to compute; onnxruntime rejects many operators over no elements. */
+  #withoutElements(op: string, inputs: readonly Value[], outputs: readonly OutputSpec[]): readonly Value[] | undefined {
+    const none = ({ shape }: OutputSpec): boolean => sizeOf(shape) === 0;
+    if (outputs.every(none)) return outputs.map(({ shape, type }) => this.constant(emptyData(type), shape, type));
+    if (!inputs.some(none)) return undefined;
+    if (sumsOfProducts.has(op)) return outputs.map(({ shape, type }) => this.filled(0, shape, type));
+    return scatters.has(op) && none(inputs[2]!) ? [inputs[0]!] : undefined;
+  }
+
+  /** A tensor of equal elements. */
+  filled(value: number, shape: readonly number[], type: ElementType = 'float32'): Value {
+    return this.expand(this.reshape(this.scalar(value, type), shape.map(() => 1)), shape);
   }
 
   /** Adds a node with one output, by default of the type of its first input. */
@@ -139,8 +155,7 @@ export class Graph {
     if (value.type === type) return value;
     const constant = uniform(value);
     if (constant !== undefined) {
-      const one = this.scalar(type === 'int32' ? Math.trunc(constant) : constant, type);
-      return this.expand(this.reshape(one, value.shape.map(() => 1)), value.shape);
+      return this.filled(type === 'int32' ? Math.trunc(constant) : constant, value.shape, type);
     }
     return this.node('Cast', [value], { to: typeCode[type] }, value.shape, type);
   }
@@ -197,6 +212,7 @@ export class Graph {
   pad(value: Value, before: readonly number[], after: readonly number[], constant = 0): Value {
     if ([...before, ...after].every((n) => n === 0)) return value;
     const shape = value.shape.map((n, i) => n + before[i]! + after[i]!);
+    if (sizeOf(value.shape) === 0) return this.filled(constant, shape, value.type);
     return this.node('Pad', [value, this.ints([...before, ...after]), this.scalar(constant, value.type)], { mode: 'constant' }, shape);
   }
 
@@ -204,12 +220,33 @@ export class Graph {
   reduce(op: string, value: Value, axes: readonly number[]): Value {
     const kept = value.shape.map((n, i) => (axes.includes(i) ? 1 : n));
     if (sameShape(kept, value.shape)) return value;
+    const nothing = emptyReductions[op];
+    if (nothing !== undefined && sizeOf(value.shape) === 0 && sizeOf(kept) > 0) {
+      return this.filled(value.type === 'int32' ? Math.max(-2147483648, Math.min(2147483647, nothing)) : nothing, kept, value.type);
+    }
     return this.node(op, [value, this.ints([...axes].sort((a, b) => a - b))], { keepdims: 1 }, kept);
   }
 }
 
 /** Element types as ONNX numbers them (TensorProto.DataType). */
 export const typeCode: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9 };
+
+/** Operators whose result is zero where they add up nothing. */
+const sumsOfProducts = new Set(['MatMul', 'Gemm', 'Conv', 'ConvTranspose']);
+
+const scatters = new Set(['ScatterElements', 'ScatterND']);
+
+/** What a reduction gives over no elements (TensorFlow's values). */
+const emptyReductions: Readonly<Record<string, number>> = { ReduceSum: 0, ReduceProd: 1, ReduceMean: NaN, ReduceMax: -Infinity, ReduceMin: Infinity };
+
+function emptyData(type: ElementType): ConstantData {
+  switch (type) {
+    case 'float32': return new Float32Array();
+    case 'int32': return new Int32Array();
+    case 'bool': return new Uint8Array();
+    case 'int64': return new BigInt64Array();
+  }
+}
 
 const isSmallConstant = (value: Value): boolean => value.data !== undefined && value.name === undefined && value.data.length <= SMALL;
 

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { emit } from '../compiler/emit.ts';
+import { completeGradients } from '../compiler/gradients.ts';
 import type { Value } from '../compiler/graph.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
@@ -69,7 +70,7 @@ async function build(name: string, inputs: Inputs, state: MemoryState, recording
     ...Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value] as const),
   ]);
   if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
-  const model = emit(name, values, await channelBlock());
+  const model = emit(name, values, await channelBlock(), true);
   const session = await createSession(model, name, threadCount(threads));
   return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
 }
@@ -94,6 +95,7 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
   const name = options.name ?? 'program';
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
+  completeGradients();
   if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
   const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
   return build(name, inputs, state, recording, options.threads);
@@ -106,6 +108,7 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
 export async function compileInference(fn: InferenceFunction, inputs: Inputs, weights: NamedTensors, options: Omit<CompileOptions, 'state'> = {}): Promise<Program> {
   const name = options.name ?? 'program';
   checkNames(name, inputs);
+  completeGradients();
   if (executorName(options.executor) === 'tensorflow') {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'vitest';
+import { completeGradients } from '../../src/compiler/gradients.ts';
 import { withBackend } from '../../src/compiler/record.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/compile.ts';
@@ -7,6 +8,7 @@ import type { TensorSpec } from '../../src/runtime/program.ts';
 import { sizeOf, type HostTensor, type NamedTensors } from '../../src/tensor.ts';
 
 tf.enableProdMode();
+completeGradients();
 
 const random = new Random('compiler tests');
 
@@ -42,6 +44,8 @@ interface Options {
   readonly gradient?: boolean;
   /** Relative to the largest magnitude of the reference, at least 1. @default 1e-5 */
   readonly tolerance?: number;
+  /** What tf.js computes instead, where its own operation or gradient is missing or wrong. @default the operation itself */
+  readonly as?: Operation;
 }
 
 const reversed = (rank: number): number[] => Array.from({ length: rank }, (_, i) => rank - 1 - i);
@@ -102,7 +106,7 @@ export function reference(fn: (given: Record<string, tf.Tensor>) => Record<strin
  * input stored in reverse axis order and transposed inside, so that kernels meet lazily transposed operands.
  */
 export async function expectAgreement(fn: Operation, inputs: readonly HostTensor[], options: Options = {}): Promise<void> {
-  const probe = withBackend('cpu', () => tf.tidy(() => [fn(...inputs.map((x) => tf.tensor(x.data, [...x.shape], x.dtype)))].flat().map((y) => y.dtype)));
+  const probe = withBackend('cpu', () => tf.tidy(() => [(options.as ?? fn)(...inputs.map((x) => tf.tensor(x.data, [...x.shape], x.dtype)))].flat().map((y) => y.dtype)));
   const gradient = options.gradient ?? (probe.every((type) => type === 'float32') && inputs.some((x) => x.dtype === 'float32'));
   for (const transposed of [false, true]) {
     if (transposed && inputs.every((x) => x.shape.length < 2)) continue;
@@ -110,7 +114,7 @@ export async function expectAgreement(fn: Operation, inputs: readonly HostTensor
     const named = Object.fromEntries(stored.map((x, i) => [`x${i}`, x]));
     const specs: Record<string, TensorSpec> = Object.fromEntries(stored.map((x, i) => [`x${i}`, { shape: x.shape, dtype: x.dtype }]));
     const step = stepOf(fn, stored, transposed, gradient);
-    const expected = reference(step, named);
+    const expected = reference(options.as ? stepOf(options.as, stored, transposed, gradient) : step, named);
     const program = await compile(step, specs, { threads: 1 });
     try {
       const actual = await program.run(named);

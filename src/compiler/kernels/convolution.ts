@@ -30,6 +30,9 @@ export function geometry(info: tf.backend_util.Conv2DInfo): Geometry {
   return { batch: info.batchSize, channels: info.inChannels, input, output, kernel, stride, dilation, before, after: [after(0), after(1)] };
 }
 
+/** Padding of every side by itself: with a single number tf.js measures the width with the height of kernel and stride. */
+export const everySide = <Pad>(pad: Pad | number): Pad | [[0, 0], [number, number], [number, number], [0, 0]] => (typeof pad === 'number' ? [[0, 0], [pad, pad], [pad, pad], [0, 0]] : pad);
+
 interface ConvolutionAttributes {
   readonly strides: [number, number] | number;
   readonly pad: tf.Conv2DAttrs['pad'];
@@ -40,7 +43,7 @@ interface ConvolutionAttributes {
 
 function convolutionGeometry(input: readonly number[], filter: readonly number[], a: ConvolutionAttributes, depthwise = false): Geometry {
   if (a.dataFormat === 'NCHW') throw new RangeError('data format NCHW is not supported; use NHWC (it costs nothing: images are stored as NCHW in the graph)');
-  return geometry(tf.backend_util.computeConv2DInfo(input as Shape4, filter as Shape4, a.strides, a.dilations ?? 1, a.pad, a.dimRoundingMode, depthwise));
+  return geometry(tf.backend_util.computeConv2DInfo(input as Shape4, filter as Shape4, a.strides, a.dilations ?? 1, everySide(a.pad), a.dimRoundingMode, depthwise));
 }
 
 const asImage = (g: Graph, x: Recorded): Value => arrange(g, x, imagePerm);
@@ -179,7 +182,35 @@ const depthwiseBackpropFilter: Kernel<'x' | 'dy', tf.DepthwiseConv2dNativeBackpr
   return { value: g.reshape(stacked, [h, w, channels, multiplier]), perm: [0, 1, 2, 3] };
 };
 
+interface GroupedAttributes extends ConvolutionAttributes { readonly groups: number }
+
+/** Kernels of our own (src/nn/operations/convolution.ts): channels in groups that do not see each other, filter [h, w, in / groups, out]. */
+const grouped: Kernel<'x' | 'filter', GroupedAttributes> = (g, { x, filter }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes);
+  return image(convolve(g, asImage(g, x), asFilter(g, filter), s, s.output, attributes.groups));
+};
+
+const groupedInputGradient: Kernel<'dy' | 'filter', GroupedAttributes & { inputShape: Shape4 }> = (g, { dy, filter }, attributes) => {
+  const s = convolutionGeometry(attributes.inputShape, logicalShape(filter), attributes);
+  return image(inputGradient(g, asImage(g, dy), asFilter(g, filter), s, attributes.groups));
+};
+
+/** As for one group, with a batch of products, one a group. */
+const groupedFilterGradient: Kernel<'x' | 'dy', GroupedAttributes & { filterShape: Shape4 }> = (g, { x, dy }, attributes) => {
+  const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes), { groups } = attributes;
+  const [h, w, inputs, outputs] = attributes.filterShape;
+  const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
+  const positions = gradient.shape[1]!, rows = g.reshape(gradient, [groups, outputs / groups, positions]);
+  const products = met.map((tap) => {
+    const columns = g.transpose(g.reshape(tap, [groups, inputs, positions]), [0, 2, 1]);
+    return g.reshape(g.node('MatMul', [rows, columns], {}, [groups, outputs / groups, inputs]), [1, outputs, inputs]);
+  });
+  const stacked = products.length === 1 ? products[0]! : g.node('Concat', products, { axis: 0 }, [products.length, outputs, inputs]);
+  return { value: g.reshape(g.transpose(stacked, [1, 2, 0]), [outputs, inputs, h, w]), perm: filterPerm };
+};
+
 export const convolutions = {
+  GroupedConv2D: grouped, GroupedConv2DBackpropInput: groupedInputGradient, GroupedConv2DBackpropFilter: groupedFilterGradient,
   Conv2D: conv2d, Conv2DBackpropInput: conv2dBackpropInput, Conv2DBackpropFilter: conv2dBackpropFilter,
   DepthwiseConv2dNative: depthwiseConv2d, DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput, DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
 };

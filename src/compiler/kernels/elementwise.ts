@@ -68,6 +68,16 @@ const expm1 = (g: Graph, x: Value): Value => {
   return g.elementwise('Mul', [g.elementwise('Mul', [g.elementwise('Sinh', [half]), g.elementwise('Exp', [half])]), g.scalar(2)]);
 };
 
+/** The angle of the point (b, a), in (-pi, pi]. */
+const atan2 = (g: Graph, a: Value, b: Value): Value => {
+  const zero = g.scalar(0), where = (condition: Value, x: Value, y: Value): Value => g.elementwise('Where', [condition, x, y], 'float32');
+  const below = g.elementwise('Less', [a, zero], 'bool');
+  const angle = g.elementwise('Atan', [g.elementwise('Div', [a, b])]);
+  const turn = where(g.elementwise('Less', [b, zero], 'bool'), where(below, g.scalar(-Math.PI), g.scalar(Math.PI)), zero);
+  const origin = g.elementwise('And', [g.elementwise('Equal', [a, zero], 'bool'), g.elementwise('Equal', [b, zero], 'bool')], 'bool');
+  return where(origin, zero, g.elementwise('Add', [angle, turn]));
+};
+
 /** 1 where x > 0, else alpha. */
 const step: Kernel<'x', tf.StepAttrs> = (g, { x }, { alpha }) => map(g, x, (v) => {
   const positive = g.elementwise('Greater', [v, g.scalar(0, v.type)], 'bool');
@@ -140,6 +150,7 @@ export const elementwise = {
 
   Add: binary('Add', undefined, add), Sub: binary('Sub', undefined, subtract), Multiply: binary('Mul', undefined, multiply), RealDiv: binary('Div', undefined, divide),
   FloorDiv: binary(floorDivide), Mod: binary(floorModulo), Pow: binary('Pow'), Maximum: binary('Max'), Minimum: binary('Min'),
+  Atan2: binary(atan2), BitwiseAnd: binary('BitwiseAnd'),
   SquaredDifference: binary((g, a, b) => {
     const difference = g.elementwise('Sub', [a, b]);
     return g.elementwise('Mul', [difference, difference]);
@@ -152,7 +163,6 @@ export const elementwise = {
     if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') throw new RangeError(`type ${dtype} is not supported; use float32, int32 or bool`);
     return map(g, x, (v) => g.cast(v, dtype));
   }) satisfies Kernel<'x', tf.CastAttrs>,
-  Identity: ((_g, { x }) => ({ ...x })) satisfies Kernel<'x'>,
   ZerosLike: ((g, { x }) => fill(g, x, 0)) satisfies Kernel<'x'>,
   OnesLike: ((g, { x }) => fill(g, x, 1)) satisfies Kernel<'x'>,
 };

@@ -1,5 +1,7 @@
+import { attentions } from './attention.ts';
 import { convolutions } from './convolution.ts';
 import { elementwise } from './elementwise.ts';
+import { fusedKernels } from './fused.ts';
 import { indexing } from './indexing.ts';
 import type { AnyKernel } from './kernel.ts';
 import { matmul } from './matmul.ts';
@@ -9,7 +11,7 @@ import { reductions } from './reduction.ts';
 import { resizing } from './resize.ts';
 import { shapes } from './shape.ts';
 
-/** Every tf.js kernel that can be compiled, by tf.js's name. */
+/** Every tf.js kernel that can be compiled, by tf.js's name, and a few of our own (Standardize, MultiHeadAttention, GroupedConv2D). */
 export const kernels: Readonly<Record<string, AnyKernel>> = {
-  ...elementwise, ...reductions, ...matmul, ...convolutions, ...pooling, ...shapes, ...indexing, ...normalization, ...resizing,
+  ...elementwise, ...reductions, ...matmul, ...convolutions, ...pooling, ...shapes, ...indexing, ...normalization, ...resizing, ...fusedKernels, ...attentions,
 };

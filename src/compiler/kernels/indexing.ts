@@ -50,6 +50,30 @@ const scatterNd: Kernel<'indices' | 'updates', tf.ScatterNdAttrs> = (g, { indice
   return plain(g.reshape(sums, shape));
 };
 
+/** `updates` written into a tensor at `indices`, the last of equal ones wins. */
+const scatterUpdate: Kernel<'tensor' | 'indices' | 'updates'> = (g, { tensor, indices, updates }) => {
+  const data = materialize(g, tensor), picks = g.cast(materialize(g, indices), 'int64');
+  const rows = picks.shape.length < 2 ? g.reshape(picks, [sizeOf(picks.shape), 1]) : picks;
+  const shape = [...rows.shape.slice(0, -1), ...data.shape.slice(rows.shape.at(-1))];
+  return plain(g.node('ScatterND', [data, rows, g.reshape(materialize(g, updates), shape)], { reduction: 'none' }, data.shape));
+};
+
+const sparseToDense: Kernel<'sparseIndices' | 'sparseValues' | 'defaultValue', tf.SparseToDenseAttrs> = (g, { sparseIndices, sparseValues, defaultValue }, { outputShape }) => {
+  const indices = materialize(g, sparseIndices), depth = indices.shape.length < 2 ? 1 : indices.shape[1]!;
+  const values = materialize(g, sparseValues), count = sizeOf(indices.shape) / depth;
+  const spread = values.shape.length === 0 ? g.expand(g.reshape(values, [1]), [count]) : values;
+  const tensor = g.expand(g.reshape(g.cast(materialize(g, defaultValue), values.type), outputShape.map(() => 1)), outputShape);
+  return scatterUpdate(g, { tensor: plain(tensor), indices: plain(g.reshape(indices, [count, depth])), updates: plain(spread) }, {});
+};
+
+/** How many of each row's sorted numbers lie before each value. */
+const searchSorted: Kernel<'sortedSequence' | 'values', tf.SearchSortedAttrs> = (g, { sortedSequence, values }, { side }) => {
+  const sorted = materialize(g, sortedSequence), wanted = materialize(g, values);
+  const [rows, n] = sorted.shape as [number, number], [, m] = wanted.shape as [number, number];
+  const before = g.elementwise(side === 'left' ? 'Less' : 'LessOrEqual', [g.reshape(sorted, [rows, 1, n]), g.reshape(wanted, [rows, m, 1])], 'bool');
+  return plain(g.reshape(g.reduce('ReduceSum', g.cast(before, 'int32'), [2]), [rows, m]));
+};
+
 const unsortedSegmentSum: Kernel<'x' | 'segmentIds', tf.UnsortedSegmentSumAttrs> = (g, { x, segmentIds }, { numSegments }) => {
   const value = materialize(g, x), ids = g.cast(materialize(g, segmentIds), 'int64');
   const n = sizeOf(ids.shape);
@@ -87,5 +111,5 @@ const diagonal: Kernel<'x'> = (g, { x }) => {
 };
 
 export const indexing = {
-  GatherV2: gather, GatherNd: gatherNd, ScatterNd: scatterNd, UnsortedSegmentSum: unsortedSegmentSum, OneHot: oneHot, TopK: topK, Diag: diagonal,
+  GatherV2: gather, GatherNd: gatherNd, ScatterNd: scatterNd, TensorScatterUpdate: scatterUpdate, SparseToDense: sparseToDense, SearchSorted: searchSorted, UnsortedSegmentSum: unsortedSegmentSum, OneHot: oneHot, TopK: topK, Diag: diagonal,
 };

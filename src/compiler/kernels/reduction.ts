@@ -40,6 +40,20 @@ const cumsum: Kernel<'x', tf.CumsumAttrs> = (g, { x }, { axis, exclusive, revers
   return { value, perm: x.perm };
 };
 
+/** Running products by doubling: after step k every element is the product of the 2^k elements before it and itself (ONNX has no CumProd). */
+const cumprod: Kernel<'x', tf.CumprodAttrs> = (g, { x }, { axis, exclusive, reverse }) => {
+  const physical = x.perm[tf.util.parseAxisParam(axis, logicalShape(x))[0]!]!, { shape } = x.value, size = shape[physical]!;
+  const at = (n: number): number[] => shape.map((_, i) => (i === physical ? n : 0));
+  /** The elements `by` places further along, ones coming in. */
+  const shifted = (value: Value, by: number): Value => {
+    const kept = shape.map((n, i) => (i === physical ? n - by : n));
+    return reverse ? g.pad(g.slice(value, at(by), kept), at(0), at(by), 1) : g.pad(g.slice(value, at(0), kept), at(by), at(0), 1);
+  };
+  let value = exclusive && size > 0 ? shifted(x.value, 1) : x.value;
+  for (let step = 1; step < size; step *= 2) value = g.elementwise('Mul', [value, shifted(value, step)]);
+  return { value, perm: x.perm };
+};
+
 const softmax = (op: 'Softmax' | 'LogSoftmax', axisName: 'dim' | 'axis'): Kernel<'logits', { dim?: number; axis?: number }> => (g, { logits }, attributes) => {
   const axis = tf.util.parseAxisParam(attributes[axisName] ?? -1, logicalShape(logits))[0]!;
   return { value: g.node(op, [logits.value], { axis: logits.perm[axis]! }, logits.value.shape), perm: logits.perm };
@@ -53,10 +67,13 @@ export const reductions = {
     reduction('ReduceMax')(g, { x }, { axis: reductionIndices, keepDims })) satisfies Kernel<'x', tf.MaxAttrs>,
   Min: reduction('ReduceMin'),
   All: reduction('ReduceMin', 'int32'),
-  Any: reduction('ReduceMax', 'int32'),
+  // Negated, because of no values none is true, but the maximum of no whole numbers is not 0.
+  Any: ((g, { x }, { axis, keepDims }) => reduce(g, x, axis, keepDims, (value, axes) =>
+    g.elementwise('Not', [g.cast(g.reduce('ReduceMin', g.cast(g.elementwise('Not', [value], 'bool'), 'int32'), axes), 'bool')], 'bool'))) satisfies Kernel<'x', { axis: number | number[]; keepDims: boolean }>,
   ArgMax: extremePlace('ArgMax'),
   ArgMin: extremePlace('ArgMin'),
   Cumsum: cumsum,
+  Cumprod: cumprod,
   Softmax: softmax('Softmax', 'dim'),
   LogSoftmax: softmax('LogSoftmax', 'axis'),
 };

@@ -133,6 +133,26 @@ const reverse: Kernel<'x', tf.ReverseAttrs> = (g, { x }, { dims }) => {
 
 const transpose: Kernel<'x', tf.TransposeAttrs> = (_g, { x }, { perm }) => ({ value: x.value, perm: perm.map((axis) => x.perm[axis]!) });
 
+/** Blocks of the spatial axes become samples: [n, h, w, ...] -> [n bh bw, h / bh, w / bw, ...] after padding. */
+const spaceToBatch: Kernel<'x', tf.SpaceToBatchNDAttrs> = (g, { x }, { blockShape, paddings }) => {
+  const rank = x.perm.length, block = blockShape.reduce((a, b) => a * b, 1);
+  const padded = pad(g, { x }, { paddings: Array.from({ length: rank }, (_, i) => (paddings[i - 1] ?? [0, 0]) as [number, number]), constantValue: 0 }) as Recorded;
+  const shape = logicalShape(padded);
+  const split = reshape(g, padded, tf.backend_util.getReshaped(shape, blockShape, block, false));
+  const moved = transpose(g, { x: split }, { perm: tf.backend_util.getPermuted(split.perm.length, blockShape.length, false) }) as Recorded;
+  return reshape(g, moved, tf.backend_util.getReshapedPermuted(shape, blockShape, block, false));
+};
+
+const batchToSpace: Kernel<'x', tf.BatchToSpaceNDAttrs> = (g, { x }, { blockShape, crops }) => {
+  const shape = logicalShape(x), block = blockShape.reduce((a, b) => a * b, 1);
+  const split = reshape(g, x, tf.backend_util.getReshaped(shape, blockShape, block));
+  const moved = transpose(g, { x: split }, { perm: tf.backend_util.getPermuted(split.perm.length, blockShape.length) }) as Recorded;
+  const joined = reshape(g, moved, tf.backend_util.getReshapedPermuted(shape, blockShape, block));
+  return slice(g, { x: joined }, {
+    begin: tf.backend_util.getSliceBeginCoords(crops, blockShape.length), size: tf.backend_util.getSliceSize(logicalShape(joined), crops, blockShape.length),
+  });
+};
+
 const fill: Kernel<never, tf.FillAttrs> = (g, _inputs, { shape, value, dtype }) => {
   const type = dtype ?? 'float32';
   if (typeof value === 'string' || (type !== 'float32' && type !== 'int32' && type !== 'bool')) throw new RangeError(`type ${type} is not supported; use float32, int32 or bool`);
@@ -175,5 +195,7 @@ export const shapes = {
     return split(g, x, place, tf.backend_util.prepareSplitSize({ shape } as tf.Tensor, numOrSizeSplits, place));
   }) satisfies Kernel<'x', tf.SplitVAttrs>,
   Concat: concat, Pack: pack, Unpack: unpack, Slice: slice, StridedSlice: stridedSlice, PadV2: pad, MirrorPad: mirrorPad, Tile: tile, Reverse: reverse,
+  FlipLeftRight: ((g, { image }) => reverse(g, { x: image }, { dims: 2 })) satisfies Kernel<'image'>,
+  SpaceToBatchND: spaceToBatch, BatchToSpaceND: batchToSpace,
   Transpose: transpose, Fill: fill, Range: range, LinSpace: linspace, DepthToSpace: depthToSpace,
 };

@@ -1,0 +1,28 @@
+import * as tf from '@tensorflow/tfjs';
+
+/**
+ * -Σ labels log softmax(logits) over the last axis, one number a sample; finite for logits of any size. Its gradient is
+ * (softmax Σ labels - labels) dy: nothing to cancel, however wrong or right a prediction is.
+ *
+ * @param logits [..., classes]
+ * @param labels int32 [...]: the class of each sample; or float32 [..., classes]: one-hot or soft targets, taken as constants
+ * @returns [...]
+ */
+export function crossEntropy(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
+  const targets = labels.dtype === 'int32' ? tf.oneHot(labels, logits.shape.at(-1)!, 1, 0, 'float32') : labels;
+  if (targets.shape.join() !== logits.shape.join()) throw new RangeError(`logits [${logits.shape.join(', ')}] need int32 labels [${logits.shape.slice(0, -1).join(', ')}] or float32 labels of their own shape, not ${labels.dtype} [${labels.shape.join(', ')}]`);
+  const operation = tf.customGrad((...args: unknown[]) => {
+    const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
+    const logarithms = tf.logSoftmax(input);
+    save([logarithms, targets]);
+    return {
+      value: tf.neg(tf.sum(tf.mul(logarithms, targets), -1)),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [logarithm, target] = saved as [tf.Tensor, tf.Tensor];
+        const total = tf.sum(target, -1, true);
+        return tf.mul(tf.sub(tf.mul(tf.exp(logarithm), total), target), tf.expandDims(dy, -1));
+      },
+    };
+  });
+  return operation(logits);
+}
