@@ -148,6 +148,17 @@ const part = (x: tf.Tensor, axis: number, begin: number, size: number): tf.Tenso
 const placed = (x: tf.Tensor, axis: number, place: number, size: number): tf.Tensor =>
   tf.pad(x, x.shape.map((n, i) => (i === axis ? [place, size - place - n] : [0, 0]) as [number, number]));
 
+/** Of a single part, too: tf.js then gets a tensor where it expects a list. */
+const splitV: tf.GradConfig = {
+  kernelName: 'SplitV',
+  gradFunc: (dys, _saved, attributes) => ({ x: () => tf.concat([dys].flat(), (attributes as unknown as tf.SplitVAttrs).axis) }),
+};
+
+const unpack: tf.GradConfig = {
+  kernelName: 'Unpack',
+  gradFunc: (dys, _saved, attributes) => ({ value: () => tf.stack([dys].flat(), (attributes as unknown as tf.UnpackAttrs).axis) }),
+};
+
 const stridedSlice: tf.GradConfig = {
   kernelName: 'StridedSlice',
   inputsToSave: ['x'],
@@ -155,7 +166,7 @@ const stridedSlice: tf.GradConfig = {
     x: () => {
       const { shape } = saved[0]!, a = attributes as unknown as tf.StridedSliceAttrs;
       const { begin, end, strides } = tf.slice_util.sliceInfo(shape, a.begin, a.end, a.strides, a.beginMask, a.endMask, a.ellipsisMask, a.newAxisMask, a.shrinkAxisMask);
-      const sizes = tf.slice_util.computeOutShape(begin, end, strides);
+      const sizes = tf.slice_util.computeOutShape(begin, end, strides).map((n) => Math.max(0, n)); // Not -0.
       return shape.reduce((gradient: tf.Tensor, n, axis) => {
         const step = strides[axis]!, size = sizes[axis]!, lowest = step > 0 ? begin[axis]! : begin[axis]! + (size - 1) * step;
         if (size === 0) return tf.zeros(gradient.shape.with(axis, n));
@@ -220,7 +231,7 @@ const topK: tf.GradConfig = {
   outputsToSave: [false, true],
   gradFunc: (dys, saved) => {
     const [x, places] = saved as [tf.Tensor, tf.Tensor], [dy] = dys as tf.Tensor[];
-    return { x: () => tf.sum(tf.mul(tf.oneHot(places, x.shape.at(-1)!, 1, 0, 'float32'), tf.expandDims(dy!, -1)), -2) };
+    return { x: () => tf.sum(tf.mul(float(tf.equal(tf.expandDims(places, -1), tf.range(0, x.shape.at(-1)!, 1, 'int32'))), tf.expandDims(dy!, -1)), -2) };
   },
 };
 
@@ -278,7 +289,7 @@ export function completeGradients(): void {
     prelu, batchMatMul,
     convolution('Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter'),
     convolution('DepthwiseConv2dNative', 'DepthwiseConv2dNativeBackpropInput', 'DepthwiseConv2dNativeBackpropFilter'),
-    product, cumsum, tile, mirrorPad, stridedSlice, gather(), gatherNd, scatterNd, scatterUpdate, topK, einsum, depthToSpace, diagonal,
+    product, cumsum, tile, splitV, unpack, mirrorPad, stridedSlice, gather(), gatherNd, scatterNd, scatterUpdate, topK, einsum, depthToSpace, diagonal,
   ];
   for (const config of configs) tf.registerGradient(config);
 }

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Graph, Value } from '../graph.ts';
-import { arrange, logicalShape, type Recorded } from '../layout.ts';
+import { arrange, logicalShape, plain, type Recorded } from '../layout.ts';
 import type { Kernel } from './kernel.ts';
 
 /** Stored layouts, as the place of each logical axis: images NHWC stored as NCHW, filters HWIO stored as OIHW. */
@@ -146,6 +146,7 @@ function metPositions(g: Graph, x: Value, dy: Value, s: Geometry): { gradient: V
 const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
   const [h, w, inputs, outputs] = attributes.filterShape;
+  if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
   const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
   const products = met.map((tap) => g.node('Gemm', [gradient, tap], { transB: 1 }, [outputs, inputs]));
   if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
@@ -199,6 +200,7 @@ const groupedInputGradient: Kernel<'dy' | 'filter', GroupedAttributes & { inputS
 const groupedFilterGradient: Kernel<'x' | 'dy', GroupedAttributes & { filterShape: Shape4 }> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes), { groups } = attributes;
   const [h, w, inputs, outputs] = attributes.filterShape;
+  if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
   const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
   const positions = gradient.shape[1]!, rows = g.reshape(gradient, [groups, outputs / groups, positions]);
   const products = met.map((tap) => {

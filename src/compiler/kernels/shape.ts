@@ -85,10 +85,10 @@ const slice: Kernel<'x', tf.SliceAttrs> = (g, { x }, { begin, size }) => {
 
 const stridedSlice: Kernel<'x', tf.StridedSliceAttrs> = (g, { x }, a) => {
   const info = tf.slice_util.sliceInfo(logicalShape(x), a.begin, a.end, a.strides, a.beginMask, a.endMask, a.ellipsisMask, a.newAxisMask, a.shrinkAxisMask);
-  const sizes = tf.slice_util.computeOutShape(info.begin, info.end, info.strides);
+  const sizes = tf.slice_util.computeOutShape(info.begin, info.end, info.strides).map((n) => Math.max(0, n)); // Not -0.
   const physical = inverse(x.perm);
   const value = g.slice(x.value, physical.map((i) => info.begin[i]!), physical.map((i) => sizes[i]!), physical.map((i) => info.strides[i]!));
-  return reshape(g, { value, perm: x.perm }, info.finalShape);
+  return reshape(g, { value, perm: x.perm }, info.finalShape.map((n) => Math.max(0, n)));
 };
 
 const pad: Kernel<'x', tf.PadV2Attrs> = (g, { x }, { paddings, constantValue }) => {

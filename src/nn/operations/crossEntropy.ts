@@ -9,7 +9,7 @@ import * as tf from '@tensorflow/tfjs';
  * @returns [...]
  */
 export function crossEntropy(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
-  const targets = labels.dtype === 'int32' ? tf.oneHot(labels, logits.shape.at(-1)!, 1, 0, 'float32') : labels;
+  const targets = labels.dtype === 'int32' ? tf.cast(tf.equal(tf.expandDims(labels, -1), tf.range(0, logits.shape.at(-1)!, 1, 'int32')), 'float32') : labels;
   if (targets.shape.join() !== logits.shape.join()) throw new RangeError(`logits [${logits.shape.join(', ')}] need int32 labels [${logits.shape.slice(0, -1).join(', ')}] or float32 labels of their own shape, not ${labels.dtype} [${labels.shape.join(', ')}]`);
   const operation = tf.customGrad((...args: unknown[]) => {
     const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];

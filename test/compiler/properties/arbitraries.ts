@@ -2,7 +2,7 @@ import fc from 'fast-check';
 
 /** Sizes of an axis: small, one often, zero sometimes. */
 export const size = (min = 0, max = 5): fc.Arbitrary<number> =>
-  fc.oneof({ weight: 1, arbitrary: fc.constant(min) }, { weight: 2, arbitrary: fc.constant(Math.max(min, 1)) }, { weight: 7, arbitrary: fc.integer({ min: Math.max(min, 1), max }) });
+  fc.oneof({ weight: min === 0 ? 1 : 0, arbitrary: fc.constant(0) }, { weight: min > 1 ? 0 : 2, arbitrary: fc.constant(1) }, { weight: 7, arbitrary: fc.integer({ min: Math.max(min, 1), max }) });
 
 /** Shapes of `minRank` to `maxRank` axes. */
 export const shape = (minRank: number, maxRank: number, min = 0, max = 5): fc.Arbitrary<number[]> => fc.array(size(min, max), { minLength: minRank, maxLength: maxRank });
