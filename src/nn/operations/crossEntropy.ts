@@ -5,12 +5,15 @@ import * as tf from '@tensorflow/tfjs';
  * (softmax Σ labels - labels) dy: nothing to cancel, however wrong or right a prediction is.
  *
  * @param logits [..., classes]
- * @param labels int32 [...]: the class of each sample; or float32 [..., classes]: one-hot or soft targets, taken as constants
+ * @param labels [...] int32: the class of each sample; or [..., classes]: one-hot or soft targets, taken as constants
  * @returns [...]
+ * @throws RangeError when the shapes do not fit
  */
 export function crossEntropy(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
-  const targets = labels.dtype === 'int32' ? tf.cast(tf.equal(tf.expandDims(labels, -1), tf.range(0, logits.shape.at(-1)!, 1, 'int32')), 'float32') : labels;
-  if (targets.shape.join() !== logits.shape.join()) throw new RangeError(`logits [${logits.shape.join(', ')}] need int32 labels [${logits.shape.slice(0, -1).join(', ')}] or float32 labels of their own shape, not ${labels.dtype} [${labels.shape.join(', ')}]`);
+  const targets = labels.rank === logits.rank ? tf.cast(labels, 'float32') : tf.cast(tf.equal(tf.expandDims(labels, -1), tf.range(0, logits.shape.at(-1)!, 1, 'int32')), 'float32');
+  if (targets.shape.join() !== logits.shape.join()) {
+    throw new RangeError(`logits [${logits.shape.join(', ')}] need labels [${logits.shape.slice(0, -1).join(', ')}] or [${logits.shape.join(', ')}], not [${labels.shape.join(', ')}]`);
+  }
   const operation = tf.customGrad((...args: unknown[]) => {
     const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
     const logarithms = tf.logSoftmax(input);

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, it } from 'vitest';
 import { adamw } from '../../../src/pretraining/optimizers/adamw.ts';
+import { larc } from '../../../src/pretraining/optimizers/larc.ts';
 import { lars, larsExcludes } from '../../../src/pretraining/optimizers/lars.ts';
 import { sgd } from '../../../src/pretraining/optimizers/sgd.ts';
 
@@ -50,5 +51,16 @@ describe('optimizers (spec §12.7)', () => {
       close(lars('w', matrix(0, 0), matrix(1, -0.5), matrix(0, 0), tf.scalar(2), { momentum: 0.9, weightDecay: 0.1, trust: 0.001, form }).parameter, [-2, 1]);
       close(lars('w', matrix(3, 4), matrix(0, 0), matrix(0, 0), tf.scalar(2), { momentum: 0.9, weightDecay: 0, trust: 0.001, form }).parameter, [3, 4]);
     }
+  });
+
+  it('LARC takes the first step of the mmpretrain form, and keeps the learning rate out of its buffer', () => {
+    const options = { momentum: 0.9, weightDecay: 0.1 };
+    const first = larc(matrix(3, 4), matrix(1, -0.5), matrix(0, 0), tf.scalar(2), options);
+    close(first.parameter, [2.991965558196, 4.000618033985]);
+    close(first.buffer, [(3 - 2.991965558196) / 2, (4 - 4.000618033985) / 2]);
+    // Biases and batch norm too; a norm of 0 leaves the gradient alone.
+    close(larc(tf.tensor1d([3, 4]), tf.tensor1d([1, -0.5]), tf.zeros([2]), tf.scalar(2), options).parameter, [2.991965558196, 4.000618033985]);
+    close(larc(matrix(0, 0), matrix(1, -0.5), matrix(0, 0), tf.scalar(2), options).parameter, [-2, 1]);
+    close(larc(matrix(3, 4), matrix(0, 0), matrix(0, 0), tf.scalar(2), options).parameter, [3, 4]);
   });
 });
