@@ -1,9 +1,7 @@
 import type { Image } from '../../dataset/image.ts';
 import type { Random } from '../../random.ts';
 import type { AugmentationRecipe } from '../../recipe/recipe.ts';
-import { colourJitter, grayscale, solarize } from './colour.ts';
-import { flipHorizontal } from './flip.ts';
-import { gaussianBlur } from './gaussianBlur.ts';
+import { applyPhotometric, drawPhotometric } from './photometric.ts';
 import { randomResizedCrop } from './randomResizedCrop.ts';
 
 /**
@@ -19,9 +17,5 @@ export function augment(image: Image, random: Random, view: 0 | 1, recipe: Augme
   for (let i = 0, p = 0; i < area; i++, p += 3) {
     out[i] = crop[p]! / 255; out[area + i] = crop[p + 1]! / 255; out[2 * area + i] = crop[p + 2]! / 255;
   }
-  if (random.chance(recipe.jitterProbability)) colourJitter(out, random, recipe.jitter);
-  if (random.chance(recipe.grayscaleProbability)) grayscale(out);
-  if (random.chance(recipe.blurProbability[view])) gaussianBlur(out, size, random.uniform(0.1, 2));
-  if (random.chance(recipe.solarizeProbability[view])) solarize(out);
-  if (random.chance(recipe.flipProbability)) flipHorizontal(out, size);
+  applyPhotometric(out, size, drawPhotometric(random, view, recipe));
 }

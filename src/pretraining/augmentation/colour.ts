@@ -6,7 +6,7 @@ import type { Random } from '../../random.ts';
  */
 
 /** ITU-R 601 luma with torchvision's rounding of the weights. */
-const red = 0.2989, green = 0.587, blue = 0.114;
+export const red = 0.2989, green = 0.587, blue = 0.114;
 
 const clamp = (v: number): number => v < 0 ? 0 : v > 1 ? 1 : v;
 
@@ -58,15 +58,27 @@ export function adjustHue(pixels: Float32Array, shift: number): void {
   }
 }
 
-/** Brightness, contrast, saturation and hue in random order, factors U(max(0, 1 - k), 1 + k), hue shift U(-h, h). */
-export function colourJitter(pixels: Float32Array, random: Random, [brightness, contrast, saturation, hue]: readonly [number, number, number, number]): void {
+/** The operations of a colour jitter in the order they are applied. */
+export interface ColourJitter {
+  /** 0 brightness, 1 contrast, 2 saturation, 3 hue. */
+  readonly order: readonly number[];
+  /** Factors of brightness, contrast and saturation, and the shift of the hue in turns. */
+  readonly amounts: readonly [number, number, number, number];
+}
+
+/** Random order, factors U(max(0, 1 - k), 1 + k), hue shift U(-h, h). */
+export function drawColourJitter(random: Random, [brightness, contrast, saturation, hue]: readonly [number, number, number, number]): ColourJitter {
   const factor = (k: number): number => random.uniform(Math.max(0, 1 - k), 1 + k);
   const amounts = [factor(brightness), factor(contrast), factor(saturation), random.uniform(-hue, hue)] as const;
-  for (const operation of random.shuffle([0, 1, 2, 3])) {
+  return { order: random.shuffle([0, 1, 2, 3]), amounts };
+}
+
+export function colourJitter(pixels: Float32Array, { order, amounts }: ColourJitter): void {
+  for (const operation of order) {
     if (operation === 0) adjustBrightness(pixels, amounts[0]);
     else if (operation === 1) adjustContrast(pixels, amounts[1]);
     else if (operation === 2) adjustSaturation(pixels, amounts[2]);
-    else if (hue > 0) adjustHue(pixels, amounts[3]);
+    else if (amounts[3] !== 0) adjustHue(pixels, amounts[3]);
   }
 }
 
