@@ -5,6 +5,7 @@ import type { ConstantData, Graph, Value } from './graph.ts';
 import { kernels } from './kernels/index.ts';
 import type { AnyKernel } from './kernels/kernel.ts';
 import { identity, logicalShape, plain, type Recorded } from './layout.ts';
+import { insteadOfKernel } from './unsupported.ts';
 
 /** Name of the tf.js backend that records instead of computing. */
 export const backendName = 'onnx';
@@ -73,14 +74,14 @@ class OnnxBackend extends tf.KernelBackend {
 
   override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
     if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
-      throw unsupported(`${this.program}: tensors of type ${dtype} cannot be compiled; use float32, int32 or bool`);
+      throw unsupported(`${this.program}: a tensor ${dtype}[${shape.join(', ')}] cannot be compiled; use float32, int32 or bool`);
     }
     return this.#store({ constant: { data: toArray(values as ArrayLike<number>, sizeOf(shape), dtype), shape: [...shape], dtype } });
   }
 
   override move(dataId: object, values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType, references: number): void {
     if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
-      throw unsupported(`${this.program}: tensors of type ${dtype} cannot be compiled; use float32, int32 or bool`);
+      throw unsupported(`${this.program}: a tensor ${dtype}[${shape.join(', ')}] cannot be compiled; use float32, int32 or bool`);
     }
     this.data.set(dataId, { references, constant: { data: toArray(values as ArrayLike<number>, sizeOf(shape), dtype), shape: [...shape], dtype } });
   }
@@ -133,19 +134,6 @@ function toArray(values: ArrayLike<number>, size: number, dtype: DataType): Cons
   }
 }
 
-const instead: Readonly<Record<string, string>> = {
-  FusedConv2D: 'tf.conv2d, tf.add and the activation',
-  FusedDepthwiseConv2D: 'tf.depthwiseConv2d, tf.add and the activation',
-  _FusedMatMul: 'tf.matMul, tf.add and the activation',
-  Multinomial: 'random numbers passed as an input',
-  Cumprod: 'tf.exp(tf.cumsum(tf.log(x))) for positive x',
-  Atan2: 'tf.atan of a quotient',
-  CropAndResize: 'tf.slice and tf.image.resizeBilinear, or crops made before the program',
-  MaxPoolWithArgmax: 'tf.maxPool',
-  Complex: 'two real tensors',
-  FFT: 'a product with the DFT matrix',
-};
-
 let backend: OnnxBackend | undefined;
 
 /** Registers the backend and its kernels on first use. */
@@ -173,7 +161,7 @@ export function onnxBackend(): OnnxBackend {
       kernelName, backendName,
       kernelFunc: ({ inputs }) => {
         const shapes = given(inputs).map(([, x]) => describe(x)).join(', ');
-        throw unsupported(`${created.program}: the operation ${kernelName}(${shapes}) cannot be compiled; use ${instead[kernelName] ?? 'other tf.js operations (src/compiler/kernels lists those supported)'}`);
+        throw unsupported(`${created.program}: the operation ${kernelName}(${shapes}) cannot be compiled; use ${insteadOfKernel(kernelName)}`);
       },
     });
   }

@@ -1,5 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
+import { GenViewError } from '../errors.ts';
 import { backendName } from './backend.ts';
+import { withoutGradient } from './unsupported.ts';
 
 /*
  * Gradients that tf.js lacks or gets wrong: sums over broadcast axes, dilation, mirrored and strided access, indexing.
@@ -276,6 +278,38 @@ const diagonal: tf.GradConfig = {
   }),
 };
 
+const flip: tf.GradConfig = {
+  kernelName: 'FlipLeftRight',
+  gradFunc: (dy) => ({ image: () => tf.reverse(dy as tf.Tensor, 2) }),
+};
+
+const sparseToDense: tf.GradConfig = {
+  kernelName: 'SparseToDense',
+  inputsToSave: ['sparseIndices', 'sparseValues'],
+  gradFunc: (dy, saved) => {
+    const [indices, values] = saved as [tf.Tensor, tf.Tensor];
+    return { sparseValues: () => unbroadcast(tf.gatherND(dy as tf.Tensor, indices.rank < 2 ? tf.reshape(indices, [-1, 1]) : indices), values.shape) };
+  },
+};
+
+/** Truth values do not change with small changes of numbers: `tf.where(tf.less(x, 0), ...)` has a gradient although tf.js knows none of Less. */
+const predicates: readonly tf.GradConfig[] = Object.entries({
+  Equal: ['a', 'b'], NotEqual: ['a', 'b'], Less: ['a', 'b'], LessEqual: ['a', 'b'], Greater: ['a', 'b'], GreaterEqual: ['a', 'b'], LogicalAnd: ['a', 'b'], LogicalOr: ['a', 'b'], LogicalNot: ['x'], All: ['x'], Any: ['x'],
+}).map(([kernelName, names]) => ({
+  kernelName,
+  inputsToSave: names,
+  gradFunc: (_dy, saved) => Object.fromEntries(names.map((name, i) => [name, () => tf.zeros(saved[i]!.shape)])),
+}));
+
+/** Says what is missing where tf.js would only say that a function was not found. */
+const missing = ([kernelName, instead]: [string, string]): tf.GradConfig => ({
+  kernelName,
+  gradFunc: (dy) => {
+    const shapes = [dy].flat().map((t) => `${t.dtype}[${t.shape.join(', ')}]`).join(', ');
+    throw new GenViewError('UnsupportedOperation', `the gradient of ${kernelName}, whose result is ${shapes}, does not exist; use ${instead}`);
+  },
+});
+
 let done = false;
 
 /** Registers the gradients above with tf.js, for the whole process, once. */
@@ -289,7 +323,8 @@ export function completeGradients(): void {
     prelu, batchMatMul,
     convolution('Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter'),
     convolution('DepthwiseConv2dNative', 'DepthwiseConv2dNativeBackpropInput', 'DepthwiseConv2dNativeBackpropFilter'),
-    product, cumsum, tile, splitV, unpack, mirrorPad, stridedSlice, gather(), gatherNd, scatterNd, scatterUpdate, topK, einsum, depthToSpace, diagonal,
+    product, cumsum, tile, splitV, unpack, mirrorPad, stridedSlice, gather(), gatherNd, scatterNd, scatterUpdate, topK, einsum, depthToSpace, diagonal, flip, sparseToDense,
+    ...predicates, ...Object.entries(withoutGradient).map(missing),
   ];
   for (const config of configs) tf.registerGradient(config);
 }

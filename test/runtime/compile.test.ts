@@ -285,14 +285,28 @@ describe('mistakes are named', () => {
   const compileOne = (fn: (x: tf.Tensor) => tf.Tensor) => compile(({ x }) => ({ y: fn(x!) }), { x: { shape: [2, 3] } }, { name: 'probe' });
 
   it('operations without a kernel', async () => {
-    await expect(compileOne((x) => tf.cumprod(x, 1))).rejects.toThrow(/probe: the operation Cumprod\(float32\[2, 3\]\) cannot be compiled; use tf\.exp/);
-    await expect(compileOne((x) => tf.fused.matMul({ a: x as tf.Tensor2D, b: tf.ones([3, 2]) }))).rejects.toThrow(/_FusedMatMul\(float32\[1, 2, 3\], float32\[1, 3, 2\]\).*tf\.matMul/);
+    await expect(compileOne((x) => tf.multinomial(x as tf.Tensor2D, 4, 1, true))).rejects.toThrow('probe: the operation Multinomial(float32[2, 3]) cannot be compiled; use random numbers passed as an input');
+    await expect(compileOne((x) => tf.avgPool3d(tf.reshape(x, [1, 1, 2, 3, 1]) as tf.Tensor5D, 1, 1, 'valid'))).rejects.toThrow('the operation AvgPool3D(float32[1, 1, 2, 3, 1]) cannot be compiled; use tf.avgPool over two axes');
+    await expect(compileOne((x) => tf.unique(x).values)).rejects.toThrow(/the operation Unique\(float32\[2, 3\]\) cannot be compiled; use .* sizes of a program are fixed/);
     await expect(compileOne((x) => tf.gather(tf.reshape(x, [1, 2, 3]), tf.zeros([1, 2], 'int32'), 2, 1))).rejects.toThrow(/GatherV2\(x: float32\[1, 2, 3\], indices: int32\[1, 2\]\)/);
   });
 
   it('types that graphs do not have', async () => {
-    await expect(compileOne((x) => tf.add(x, tf.cast(tf.tensor1d(['a']), 'float32')))).rejects.toThrow(/type string.*use float32, int32 or bool/);
+    await expect(compileOne((x) => tf.add(x, tf.cast(tf.tensor1d(['a']), 'float32')))).rejects.toThrow(/string\[1\].*use float32, int32 or bool/);
+    await expect(compileOne((x) => tf.add(x, tf.tensor([['a', 'b', 'c']])))).rejects.toThrow('probe: a tensor string[1, 3] cannot be compiled; use float32, int32 or bool');
+    await expect(compileOne((x) => tf.spectral.rfft(x))).rejects.toThrow(/probe: the operation (Complex|FFT)\(.*two real tensors/);
+    await expect(compileOne((x) => tf.cast(x, 'complex64'))).rejects.toThrow('probe: Cast(x: float32[2, 3]): type complex64 is not supported; use float32, int32 or bool');
     await expect(compileOne((x) => tf.real(tf.complex(x, x)))).rejects.toThrow(/Complex\(.*two real tensors/);
+  });
+
+  it('data formats, windows and gradients that do not exist', async () => {
+    const image = (x: tf.Tensor): tf.Tensor4D => tf.reshape(x, [1, 2, 3, 1]);
+    await expect(compileOne((x) => tf.conv2d(image(x), tf.ones([1, 1, 2, 1]), 1, 'same', 'NCHW'))).rejects.toThrow('probe: Conv2D(x: float32[1, 2, 3, 1], filter: float32[1, 1, 2, 1]): data format NCHW is not supported; use NHWC');
+    await expect(compileOne((x) => tf.depthToSpace(tf.reshape(tf.slice(x, [0, 0], [2, 2]), [1, 4, 1, 1]), 2, 'NCHW'))).rejects.toThrow('data format NCHW is not supported; use NHWC');
+    await expect(compileOne((x) => tf.maxPool(image(x), 1, 1, 1, 'floor'))).rejects.toThrow('MaxPool(x: float32[1, 2, 3, 1]): padding must be smaller than the window [1, 1]; pad the image with tf.pad first');
+    await expect(compileOne((x) => tf.grad((t: tf.Tensor) => tf.cumprod(t, 1))(x))).rejects.toThrow('the gradient of Cumprod, whose result is float32[2, 3], does not exist; use tf.exp(tf.cumsum(tf.log(x)))');
+    const first = (t: tf.Tensor): tf.Tensor => tf.sum(tf.square(tf.maxPool(image(t), 2, 1, 'same')));
+    await expect(compileOne((x) => tf.grad((t: tf.Tensor) => tf.sum(tf.grad(first)(t)))(x))).rejects.toThrow(/MaxPool|first derivatives/);
   });
 
   it('reading values while compiling', async () => {

@@ -63,6 +63,14 @@ describe('element-wise kernels agree with tf.js for random shapes', () => {
     });
   });
 
+  it('conditions on a number have a gradient of zero, so that a choice has its own (tf.js finds none)', async () => {
+    await check(shape(0, 3), 10, (dims) => expectAgreement((x) => [tf.where(tf.less(x, 0.2), tf.mul(x, 3), tf.square(x)), tf.mul(x, tf.cast(tf.logicalOr(tf.greater(x, 0.5), tf.lessEqual(x, -0.5)), 'float32'))], [distinct(dims)], {
+      as: (x) => { const data = x!.dataSync(), mask = (holds: (v: number) => boolean): tf.Tensor => tf.tensor(Float32Array.from(data, (v) => (holds(v) ? 1 : 0)), dims); return [
+        tf.add(tf.mul(mask((v) => v < 0.2), tf.mul(x!, 3)), tf.mul(mask((v) => v >= 0.2), tf.square(x!))), tf.mul(x!, mask((v) => v > 0.5 || v <= -0.5)),
+      ]; },
+    }));
+  });
+
   it('where with three operands that broadcast, and sums of many', async () => {
     await check(broadcasting(3, 4, 1), 20, ([c, a, b]) => expectAgreement((x, y, z) => tf.where(x, y, z), [booleans(c!), normal(a!), normal(b!)]));
     await check(shape(0, 4), 10, (dims) => expectAgreement((x, y, z) => [tf.where(x, y, z), tf.where(x, tf.greater(y, 0), tf.greater(z, 0))], [booleans(dims), normal(dims), normal(dims)], { gradient: false }));
