@@ -10,7 +10,8 @@ describe('convolutions agree with the cpu backend, value and gradient', () => {
 
   it.each<[number, Pad]>([[1, 'same'], [1, 'valid'], [2, 'same'], [2, 'valid'], [3, 'same'], [1, 1], [2, 1], [1, explicit], [2, explicit], [1, 0]])('conv2d with stride %s, padding %s', async (stride, pad) => {
     for (const [h, w] of [[7, 8], [6, 5]]) {
-      for (const kernel of [[3, 3], [1, 1], [2, 3]]) {
+      // With one number for the padding tf.js measures the width with the height of the kernel.
+      for (const kernel of [[3, 3], [1, 1], ...(typeof pad === 'number' ? [] : [[2, 3]])]) {
         await expectAgreement(conv(stride, pad), [normal([2, h!, w!, 3]), normal([...kernel, 3, 4])]);
       }
     }
@@ -47,7 +48,7 @@ describe('convolutions agree with the cpu backend, value and gradient', () => {
 
   it.each<[number, Pad]>([[1, 'same'], [1, 'valid'], [2, 'same'], [2, 1]])('depthwiseConv2d with stride %s, padding %s', async (stride, pad) => {
     for (const multiplier of [1, 2]) {
-      await expectAgreement((x, w) => tf.depthwiseConv2d(x as tf.Tensor4D, w as tf.Tensor4D, stride, pad as number, 'NHWC', 1, pad === 1 ? 'floor' : undefined), [normal([2, 7, 6, 3]), normal([3, 2, 3, multiplier])]);
+      await expectAgreement((x, w) => tf.depthwiseConv2d(x as tf.Tensor4D, w as tf.Tensor4D, stride, pad as number, 'NHWC', 1, pad === 1 ? 'floor' : undefined), [normal([2, 7, 6, 3]), normal([3, pad === 1 ? 3 : 2, 3, multiplier])]);
     }
   });
 

@@ -304,6 +304,7 @@ describe('mistakes are named', () => {
     await expect(compileOne((x) => tf.conv2d(image(x), tf.ones([1, 1, 2, 1]), 1, 'same', 'NCHW'))).rejects.toThrow('probe: Conv2D(x: float32[1, 2, 3, 1], filter: float32[1, 1, 2, 1]): data format NCHW is not supported; use NHWC');
     await expect(compileOne((x) => tf.depthToSpace(tf.reshape(tf.slice(x, [0, 0], [2, 2]), [1, 4, 1, 1]), 2, 'NCHW'))).rejects.toThrow('data format NCHW is not supported; use NHWC');
     await expect(compileOne((x) => tf.maxPool(image(x), 1, 1, 1, 'floor'))).rejects.toThrow('MaxPool(x: float32[1, 2, 3, 1]): padding must be smaller than the window [1, 1]; pad the image with tf.pad first');
+    await expect(compileOne((x) => tf.conv2d(image(x), tf.ones([1, 3, 1, 1]), 1, 1))).rejects.toThrow('with padding 1 as one number tf.js measures the width with the height of the window [1, 3] and the stride [1, 1]; use [[0, 0], [1, 1], [1, 1], [0, 0]]');
     await expect(compileOne((x) => tf.grad((t: tf.Tensor) => tf.cumprod(t, 1))(x))).rejects.toThrow('the gradient of Cumprod, whose result is float32[2, 3], does not exist; use tf.exp(tf.cumsum(tf.log(x)))');
     const first = (t: tf.Tensor): tf.Tensor => tf.sum(tf.square(tf.maxPool(image(t), 2, 1, 'same')));
     await expect(compileOne((x) => tf.grad((t: tf.Tensor) => tf.sum(tf.grad(first)(t)))(x))).rejects.toThrow(/MaxPool|first derivatives/);

@@ -30,12 +30,25 @@ export function geometry(info: tf.backend_util.Conv2DInfo): Geometry {
   return { batch: info.batchSize, channels: info.inChannels, input, output, kernel, stride, dilation, before, after: [after(0), after(1)] };
 }
 
-/** Padding of every side by itself: with a single number tf.js measures the width with the height of kernel and stride. */
-export const everySide = <Pad>(pad: Pad | number): Pad | [[0, 0], [number, number], [number, number], [0, 0]] => (typeof pad === 'number' ? [[0, 0], [pad, pad], [pad, pad], [0, 0]] : pad);
+type Pad = tf.Conv2DAttrs['pad'];
+
+/**
+ * The geometry that `compute` finds for a padding. With one number tf.js measures the width with the height of window and stride;
+ * where that differs from what the number says it is an error, not a picture of another size.
+ */
+export function paddedGeometry(pad: Pad, compute: (pad: Pad) => tf.backend_util.Conv2DInfo): Geometry {
+  const found = geometry(compute(pad));
+  if (typeof pad !== 'number') return found;
+  const meant = geometry(compute([[0, 0], [pad, pad], [pad, pad], [0, 0]]));
+  if (meant.output.some((n, i) => n !== found.output[i])) {
+    throw new RangeError(`with padding ${pad} as one number tf.js measures the width with the height of the window [${meant.kernel.join(', ')}] and the stride [${meant.stride.join(', ')}]; use [[0, 0], [${pad}, ${pad}], [${pad}, ${pad}], [0, 0]]`);
+  }
+  return meant;
+}
 
 interface ConvolutionAttributes {
   readonly strides: [number, number] | number;
-  readonly pad: tf.Conv2DAttrs['pad'];
+  readonly pad: Pad;
   readonly dataFormat?: 'NHWC' | 'NCHW';
   readonly dilations?: [number, number] | number;
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
@@ -43,7 +56,7 @@ interface ConvolutionAttributes {
 
 function convolutionGeometry(input: readonly number[], filter: readonly number[], a: ConvolutionAttributes, depthwise = false): Geometry {
   if (a.dataFormat === 'NCHW') throw new RangeError('data format NCHW is not supported; use NHWC (it costs nothing: images are stored as NCHW in the graph)');
-  return geometry(tf.backend_util.computeConv2DInfo(input as Shape4, filter as Shape4, a.strides, a.dilations ?? 1, everySide(a.pad), a.dimRoundingMode, depthwise));
+  return paddedGeometry(a.pad, (pad) => tf.backend_util.computeConv2DInfo(input as Shape4, filter as Shape4, a.strides, a.dilations ?? 1, pad, a.dimRoundingMode, depthwise));
 }
 
 const asImage = (g: Graph, x: Recorded): Value => arrange(g, x, imagePerm);

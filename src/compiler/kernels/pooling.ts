@@ -2,13 +2,13 @@ import * as tf from '@tensorflow/tfjs';
 import { sizeOf } from '../../tensor.ts';
 import type { Graph, Value } from '../graph.ts';
 import { arrange, logicalShape } from '../layout.ts';
-import { everySide, geometry, imagePerm, type Geometry } from './convolution.ts';
+import { imagePerm, paddedGeometry, type Geometry } from './convolution.ts';
 import type { Kernel } from './kernel.ts';
 
 type PoolAttributes = tf.MaxPoolAttrs;
 
 function poolGeometry(input: readonly number[], { filterSize, strides, pad, dimRoundingMode }: PoolAttributes): Geometry {
-  const s = geometry(tf.backend_util.computePool2DInfo(input as [number, number, number, number], filterSize, strides, 1, everySide(pad), dimRoundingMode));
+  const s = paddedGeometry(pad, (sides) => tf.backend_util.computePool2DInfo(input as [number, number, number, number], filterSize, strides, 1, sides, dimRoundingMode));
   if ([0, 1].some((i) => s.before[i]! >= s.kernel[i]! || s.after[i]! >= s.kernel[i]!)) throw new RangeError(`padding must be smaller than the window [${s.kernel.join(', ')}]; pad the image with tf.pad first`);
   return s;
 }

@@ -1,5 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
 
+/** log softmax over the last axis, without gradient: one node where the backend has it (tf.logSoftmax is five). */
+function logSoftmax(x: tf.Tensor): tf.Tensor {
+  return tf.getKernel('LogSoftmax', tf.getBackend()) ? tf.engine().runKernel('LogSoftmax', { logits: x }, { axis: -1 }) : tf.logSoftmax(x);
+}
+
 /**
  * -Σ labels log softmax(logits) over the last axis, one number a sample; finite for logits of any size. Its gradient is
  * (softmax Σ labels - labels) dy: nothing to cancel, however wrong or right a prediction is.
@@ -16,7 +21,7 @@ export function crossEntropy(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
   }
   const operation = tf.customGrad((...args: unknown[]) => {
     const [input, save] = args as [tf.Tensor, tf.GradSaveFunc];
-    const logarithms = tf.logSoftmax(input);
+    const logarithms = logSoftmax(input);
     save([logarithms, targets]);
     return {
       value: tf.neg(tf.sum(tf.mul(logarithms, targets), -1)),

@@ -23,7 +23,10 @@ export const broadcasting = (count: number, maxRank: number, min = 0): fc.Arbitr
   }), { minLength: count, maxLength: count }).map((parts) => parts.map(({ single, dropped }, i) => (i === 0 ? full : full.map((n, axis) => (single[axis] === 0 ? 1 : n)).slice(dropped)))))
     .chain((shapes) => fc.shuffledSubarray(shapes, { minLength: count }));
 
+/** GENVIEW_PROPERTY_RUNS multiplies the cases of every property, GENVIEW_PROPERTY_SEED chooses others: for a long search after changes. */
+const factor = Number(process.env['GENVIEW_PROPERTY_RUNS'] ?? 1), seed = Number(process.env['GENVIEW_PROPERTY_SEED'] ?? 20241001);
+
 /** Checks a property over `runs` random cases, the same ones in every run; a failure prints the smallest case that fails. */
 export async function check<T>(cases: fc.Arbitrary<T>, runs: number, holds: (value: T) => Promise<void>): Promise<void> {
-  await fc.assert(fc.asyncProperty(cases, holds), { numRuns: runs, seed: 20241001 });
+  await fc.assert(fc.asyncProperty(cases, holds), { numRuns: Math.ceil(runs * factor), seed });
 }
