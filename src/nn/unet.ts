@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { conv2d, groupNorm, linear, parametersOf, silu, zeros } from './layers.ts';
 import type { Mode, Module, Weights } from './module.ts';
+import { attention } from './operations/attention.ts';
 
 /**
  * A conditional denoising U-Net in the manner of diffusers' UNet2DConditionModel with `class_embed_type: projection`
@@ -71,8 +72,7 @@ function attentionBlock(name: string, channels: number, groups: number): Module<
       const [n, height, width] = x.shape;
       const tokens = tf.reshape(norm.apply(x, w, mode), [-1, channels]) as tf.Tensor2D;
       const [queries, keys, values] = [q, k, v].map((layer) => tf.reshape(layer.apply(tokens, w, mode), [n, height * width, channels])) as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
-      const attention = tf.softmax(tf.mul(tf.matMul(queries, keys, false, true), 1 / Math.sqrt(channels)));
-      const mixed = tf.reshape(tf.matMul(attention, values), [-1, channels]) as tf.Tensor2D;
+      const mixed = tf.reshape(attention(queries, keys, values, { heads: 1 }), [-1, channels]) as tf.Tensor2D;
       return tf.add(x, tf.reshape(out.apply(mixed, w, mode), [n, height, width, channels])) as tf.Tensor4D;
     },
   };
@@ -106,7 +106,7 @@ export function unet(config: UNetConfig): Module<UNetInput, tf.Tensor4D> {
     return { blocks, downsample: last ? undefined : conv2d(`down_blocks.${i}.downsamplers.0.conv`, width, width, 3, { stride: 2 }) };
   });
   const middle = [residualBlock('mid_block.resnets.0', width, width, config), residualBlock('mid_block.resnets.1', width, width, config)] as const;
-  const attention = attentionBlock('mid_block.attentions.0', width, groups);
+  const attend = attentionBlock('mid_block.attentions.0', width, groups);
   const up = [...widths].reverse().map((level, i) => {
     const blocks = Array.from({ length: config.blocks[widths.length - 1 - i]! + 1 }, (_, j) => {
       const block = residualBlock(`up_blocks.${i}.resnets.${j}`, width + skips.pop()!, level, config);
@@ -120,7 +120,7 @@ export function unet(config: UNetConfig): Module<UNetInput, tf.Tensor4D> {
 
   return {
     parameters: parametersOf(timeMlp, classMlp, convIn,
-      ...down.flatMap((level) => [...level.blocks, ...(level.downsample ? [level.downsample] : [])]), middle[0], attention, middle[1],
+      ...down.flatMap((level) => [...level.blocks, ...(level.downsample ? [level.downsample] : [])]), middle[0], attend, middle[1],
       ...up.flatMap((level) => [...level.blocks, ...(level.upsample ? [level.upsample] : [])]), normOut, convOut),
     apply({ sample, timestep, classLabels }, w: Weights, mode: Mode) {
       const embedding = tf.add(timeMlp.apply(timestepEmbedding(timestep, first), w, mode), classMlp.apply(classLabels, w, mode)) as tf.Tensor2D;
@@ -131,7 +131,7 @@ export function unet(config: UNetConfig): Module<UNetInput, tf.Tensor4D> {
         if (level.downsample) kept.push(x = level.downsample.apply(x, w, mode));
       }
       x = middle[0].apply({ x, embedding }, w, mode);
-      x = middle[1].apply({ x: attention.apply(x, w, mode), embedding }, w, mode);
+      x = middle[1].apply({ x: attend.apply(x, w, mode), embedding }, w, mode);
       for (const level of up) {
         for (const block of level.blocks) x = block.apply({ x: tf.concat([x, kept.pop()!], 3), embedding }, w, mode);
         if (level.upsample) x = level.upsample.apply(tf.image.resizeNearestNeighbor(x, [x.shape[1] * 2, x.shape[2] * 2]), w, mode);
