@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { emit } from '../compiler/emit.ts';
-import { completeGradients } from '../compiler/gradients.ts';
+import { completeGradients } from '../compiler/gradients/index.ts';
 import type { Value } from '../compiler/graph.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';

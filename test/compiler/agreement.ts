@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'vitest';
-import { completeGradients } from '../../src/compiler/gradients.ts';
+import { completeGradients } from '../../src/compiler/gradients/index.ts';
 import { withBackend } from '../../src/compiler/record.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/compile.ts';

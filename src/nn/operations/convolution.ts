@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { dilated } from '../../compiler/gradients.ts';
+import { dilated } from '../../compiler/gradients/convolution.ts';
 
 export interface ConvolutionOptions {
   /** @default 1 */
