@@ -50,31 +50,28 @@ interface Options {
 
 const reversed = (rank: number): number[] => Array.from({ length: rank }, (_, i) => rank - 1 - i);
 
-/** The data of `x` stored with its axes in reverse order. */
-function reverseAxes(x: HostTensor): HostTensor {
-  return reference((given) => ({ x: tf.transpose(given['x']!, reversed(x.shape.length)) }), { x })['x']!;
-}
+/** `x` with its axes in reverse order. */
+const turned = (x: tf.Tensor): tf.Tensor => (x.rank > 1 ? tf.transpose(x, reversed(x.rank)) : x);
 
-/** A step that returns the operation's outputs and the gradients of a fixed linear form of them. */
-function stepOf(fn: Operation, inputs: readonly HostTensor[], transposed: boolean, gradient: boolean) {
-  return (given: Record<string, tf.Tensor>): Record<string, tf.Tensor> => {
-    const stored = inputs.map((_, i) => given[`x${i}`]!);
-    const call = (...xs: tf.Tensor[]): tf.Tensor[] => [fn(...xs.map((x) => (transposed && x.rank > 1 ? tf.transpose(x, reversed(x.rank)) : x)))].flat();
-    const result: Record<string, tf.Tensor> = Object.fromEntries(call(...stored).map((y, i) => [`y${i}`, y]));
-    if (!gradient) return result;
-    const variable = stored.map((_, i) => i).filter((i) => inputs[i]!.dtype === 'float32');
-    const form = (...some: tf.Tensor[]): tf.Tensor => {
-      const xs = [...stored];
-      variable.forEach((place, k) => { xs[place] = some[k]!; });
-      const ys = call(...xs);
-      return tf.addN(ys.map((y) => {
-        const weights = tf.tensor(Float32Array.from({ length: y.size }, (_, i) => Math.cos(i * 1.7) + 0.3), y.shape);
-        return tf.sum(tf.mul(y, weights));
-      }));
-    };
-    tf.grads(form)(variable.map((i) => stored[i]!)).forEach((g, k) => { result[`gradient of x${variable[k]}`] = g; });
-    return result;
+/**
+ * The operation's outputs and the gradients of a fixed linear form of them.
+ * @param transposed the inputs come with their axes in reverse order; gradients are returned in the operation's order
+ */
+function valuesAndGradients(fn: Operation, stored: readonly tf.Tensor[], gradient: boolean, transposed = false): Record<string, tf.Tensor> {
+  const call = (xs: readonly tf.Tensor[]): tf.Tensor[] => [fn(...(transposed ? xs.map(turned) : xs))].flat();
+  const result: Record<string, tf.Tensor> = Object.fromEntries(call(stored).map((y, i) => [`y${i}`, y]));
+  if (!gradient) return result;
+  const variable = stored.map((_, i) => i).filter((i) => stored[i]!.dtype === 'float32');
+  const form = (...some: tf.Tensor[]): tf.Tensor => {
+    const xs = [...stored];
+    variable.forEach((place, k) => { xs[place] = some[k]!; });
+    return tf.addN(call(xs).map((y) => {
+      const weights = tf.tensor(Float32Array.from({ length: y.size }, (_, i) => Math.cos(i * 1.7) + 0.3), y.shape);
+      return tf.sum(tf.mul(y, weights));
+    }));
   };
+  tf.grads(form)(variable.map((i) => stored[i]!)).forEach((g, k) => { result[`gradient of x${variable[k]}`] = transposed ? turned(g) : g; });
+  return result;
 }
 
 export function expectClose(actual: HostTensor, expected: HostTensor, tolerance: number, label: string): void {
@@ -106,22 +103,24 @@ export function reference(fn: (given: Record<string, tf.Tensor>) => Record<strin
  * input stored in reverse axis order and transposed inside, so that kernels meet lazily transposed operands.
  */
 export async function expectAgreement(fn: Operation, inputs: readonly HostTensor[], options: Options = {}): Promise<void> {
-  const probe = withBackend('cpu', () => tf.tidy(() => [(options.as ?? fn)(...inputs.map((x) => tf.tensor(x.data, [...x.shape], x.dtype)))].flat().map((y) => y.dtype)));
+  const plain = options.as ?? fn, named = Object.fromEntries(inputs.map((x, i) => [`x${i}`, x]));
+  const probe = withBackend('cpu', () => tf.tidy(() => [plain(...inputs.map((x) => tf.tensor(x.data, [...x.shape], x.dtype)))].flat().map((y) => y.dtype)));
   const gradient = options.gradient ?? (probe.every((type) => type === 'float32') && inputs.some((x) => x.dtype === 'float32'));
-  for (const transposed of [false, true]) {
-    if (transposed && inputs.every((x) => x.shape.length < 2)) continue;
-    const stored = inputs.map((x) => (transposed ? reverseAxes(x) : x));
-    const named = Object.fromEntries(stored.map((x, i) => [`x${i}`, x]));
-    const specs: Record<string, TensorSpec> = Object.fromEntries(stored.map((x, i) => [`x${i}`, { shape: x.shape, dtype: x.dtype }]));
-    const step = stepOf(fn, stored, transposed, gradient);
-    const expected = reference(options.as ? stepOf(options.as, stored, transposed, gradient) : step, named);
-    const program = await compile(step, specs, { threads: 1 });
-    try {
-      const actual = await program.run(named);
-      expect(Object.keys(actual)).toEqual(Object.keys(expected));
-      for (const [name, value] of Object.entries(expected)) expectClose(actual[name]!, value, options.tolerance ?? 1e-5, `${name}${transposed ? ' (stored transposed)' : ''}`);
-    } finally {
-      await program.dispose();
-    }
+  const expected = reference((given) => valuesAndGradients(plain, Object.values(given), gradient), named);
+  const stored = inputs.some((x) => x.shape.length > 1) ? reference((given) => Object.fromEntries(Object.entries(given).map(([name, x]) => [`${name} transposed`, turned(x)])), named) : {};
+  const given = { ...named, ...stored };
+  const step = (tensors: Record<string, tf.Tensor>): Record<string, tf.Tensor> => ({
+    ...valuesAndGradients(fn, Object.keys(named).map((name) => tensors[name]!), gradient),
+    ...(Object.keys(stored).length > 0 && Object.fromEntries(Object.entries(valuesAndGradients(fn, Object.keys(stored).map((name) => tensors[name]!), gradient, true)).map(([name, x]) => [`${name} (stored transposed)`, x]))),
+  });
+  const specs: Record<string, TensorSpec> = Object.fromEntries(Object.entries(given).map(([name, x]) => [name, { shape: x.shape, dtype: x.dtype }]));
+  const program = await compile(step, specs, { threads: 1 });
+  try {
+    const actual = await program.run(given);
+    const names = Object.keys(expected), also = Object.keys(stored).length > 0 ? names.map((name) => `${name} (stored transposed)`) : [];
+    expect(Object.keys(actual)).toEqual([...names, ...also]);
+    [...names, ...also].forEach((name, i) => { expectClose(actual[name]!, expected[names[i % names.length]!]!, options.tolerance ?? 1e-5, name); });
+  } finally {
+    await program.dispose();
   }
 }
