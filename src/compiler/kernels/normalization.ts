@@ -40,4 +40,10 @@ const standardize: Kernel<'x', { epsilon: number }> = (g, { x }, { epsilon }) =>
   return [plain(normal!), plain(inverse!)];
 };
 
-export const normalization = { FusedBatchNorm: fusedBatchNorm, Standardize: standardize };
+/** A kernel of our own (src/nn/operations/layerNorm.ts): the normalisation with scale and shift, the mean and 1 / sqrt(variance + epsilon), as one LayerNormalization. */
+const layerNorm: Kernel<'x' | 'scale' | 'shift', { epsilon: number }> = (g, { x, scale, shift }, { epsilon }) => {
+  const value = materialize(g, x), { shape, type } = value, statistics = { shape: [...shape.slice(0, -1), 1], type };
+  return g.nodes('LayerNormalization', [value, materialize(g, scale), materialize(g, shift)], { axis: -1, epsilon: { float: epsilon } }, [{ shape, type }, statistics, statistics]).map(plain);
+};
+
+export const normalization = { FusedBatchNorm: fusedBatchNorm, Standardize: standardize, LayerNorm: layerNorm };
