@@ -6,9 +6,10 @@ import type { Mode, Module, ParameterSpec, Weights } from './module.ts';
 /** First values of a parameter of the given shape. */
 export type Initializer = (shape: readonly number[], random: Random) => HostTensor;
 
-const filled = (value: number): Initializer => (shape) => float32(new Float32Array(sizeOf(shape)).fill(value), shape);
-export const zeros: Initializer = filled(0);
-export const ones: Initializer = filled(1);
+/** The same value everywhere. */
+export const constant = (value: number): Initializer => (shape) => float32(new Float32Array(sizeOf(shape)).fill(value), shape);
+export const zeros: Initializer = constant(0);
+export const ones: Initializer = constant(1);
 
 /** N(0, standardDeviation). */
 export function normal(standardDeviation: number): Initializer {
@@ -20,14 +21,17 @@ export function uniform(bound: number): Initializer {
   return (shape, random) => float32(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-bound, bound)), shape);
 }
 
+/** Glorot and Bengio 2010, as PyTorch's xavier_uniform_: U(±sqrt(6 / (fan in + fan out))) for [out, in]. */
+export const xavierUniform: Initializer = (shape, random) => uniform(Math.sqrt(6 / (shape[0]! + shape[1]!)))(shape, random);
+
 /** He et al. 2015, fan-out mode, as torchvision initialises ResNet convolutions: std = sqrt(2 / (out * kh * kw)). */
 export const kaimingFanOut: Initializer = (shape, random) => normal(Math.sqrt(2 / (shape[0]! * sizeOf(shape.slice(2)))))(shape, random);
 
-function parameter(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+export function parameter(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
   return { name, shape, kind: 'parameter', initialize: (random) => initialize(shape, random) };
 }
 
-function buffer(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+export function buffer(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
   return { ...parameter(name, shape, initialize), kind: 'buffer' };
 }
 
@@ -98,7 +102,7 @@ export function batchNorm(name: string, channels: number, options: BatchNormOpti
   const { affine = true, epsilon = 1e-5, momentum = 0.1 } = options;
   return {
     parameters: [
-      ...(affine ? [parameter(`${name}.weight`, [channels], filled(options.scale ?? 1)), parameter(`${name}.bias`, [channels], zeros)] : []),
+      ...(affine ? [parameter(`${name}.weight`, [channels], constant(options.scale ?? 1)), parameter(`${name}.bias`, [channels], zeros)] : []),
       buffer(`${name}.running_mean`, [channels], zeros),
       buffer(`${name}.running_var`, [channels], ones),
     ],
@@ -147,17 +151,22 @@ function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: t
   return operation(x, gamma, beta);
 }
 
+/** Scale and shift of every element of the last axis, [size]. */
+export interface Affine { readonly scale: tf.Tensor1D; readonly shift: tf.Tensor1D }
+
 /**
- * (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon) with that axis kept as 1. No gradient
- * of its own: for use inside custom gradients. One node where the backend has it.
+ * (x - mean) / sqrt(variance + epsilon) over the last axis, times scale plus shift where they are given, and
+ * 1 / sqrt(variance + epsilon) with that axis kept as 1. No gradient of its own: for use inside custom gradients. One node
+ * where the backend has it.
  */
-function standardized(x: tf.Tensor, epsilon: number): [tf.Tensor, tf.Tensor] {
+export function standardized(x: tf.Tensor, epsilon: number, affine?: Affine): [tf.Tensor, tf.Tensor] {
   if (tf.getKernel('Standardize', tf.getBackend())) {
-    return tf.engine().runKernel('Standardize', { x }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor];
+    return tf.engine().runKernel('Standardize', { x, ...affine }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor];
   }
   const centred = tf.sub(x, tf.mean(x, -1, true));
   const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
-  return [tf.mul(centred, inverse), inverse];
+  const normal = tf.mul(centred, inverse);
+  return [affine ? tf.add(tf.mul(normal, affine.scale), affine.shift) : normal, inverse];
 }
 
 /** (x - mean) / sqrt(variance + epsilon) over the last axis, with its own gradient. */

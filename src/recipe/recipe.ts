@@ -81,9 +81,11 @@ export interface VariantRecipe {
 
 export type Method = 'mocov2' | 'mocov3';
 
-export interface BackboneRecipe {
+export type BackboneRecipe = ResNetRecipe;
+
+export interface ResNetRecipe {
   /** `resnet-small`: three stages of one basic block; the demo's. @default 'resnet18' */
-  readonly name: 'resnet18' | 'resnet-small';
+  readonly name: 'resnet18' | 'resnet50' | 'resnet-small';
   /** `cifar`: 3x3, no pooling (32 and 64 px images), stride 1; of `resnet-small` stride 2. `imagenet`: 7x7 stride 2, 3x3 max pooling. @default 'cifar' */
   readonly stem: 'cifar' | 'imagenet';
   /** Channels of the first stage; doubles each stage. @default 64 (resnet18), 32 (resnet-small) */

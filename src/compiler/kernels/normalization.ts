@@ -31,11 +31,15 @@ const fusedBatchNorm = (
   return elementwise.Add(g, { a: elementwise.Multiply(g, { a: x, b: factor }, {}) as Recorded, b: shift }, {}) as Recorded;
 };
 
-/** A kernel of our own: (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon), as one LayerNormalization. */
-const standardize: Kernel<'x', { epsilon: number }> = (g, { x }, { epsilon }) => {
+/**
+ * A kernel of our own: (x - mean) / sqrt(variance + epsilon) over the last axis, times `scale` plus `shift` where they are given,
+ * and 1 / sqrt(variance + epsilon), as one LayerNormalization.
+ */
+const standardize = (g: Parameters<Kernel<'x'>>[0], { x, scale, shift }: { x: Recorded; scale?: Recorded; shift?: Recorded }, { epsilon }: { epsilon: number }): Recorded[] => {
   const value = materialize(g, x), { shape } = value, size = shape.at(-1)!;
   const statistics = { shape: [...shape.slice(0, -1), 1], type: value.type };
-  const [normal, , inverse] = g.nodes('LayerNormalization', [value, g.expand(g.constant(Float32Array.of(1), [1], 'float32'), [size])],
+  const affine = scale && shift ? [scale.value, shift.value] : [g.expand(g.constant(Float32Array.of(1), [1], 'float32'), [size])];
+  const [normal, , inverse] = g.nodes('LayerNormalization', [value, ...affine],
     { axis: -1, epsilon: { float: epsilon } }, [{ shape, type: value.type }, statistics, statistics]);
   return [plain(normal!), plain(inverse!)];
 };
