@@ -9,6 +9,8 @@ export interface LoadOptions {
   readonly prefix?: string;
   /** Names (behind the prefix) of further tensors that the network does without, for example a classifier's: `/^fc\./`. */
   readonly ignore?: RegExp;
+  /** What errors tell the user to do. @default 'give the weights of this very architecture' */
+  readonly remedy?: string;
 }
 
 /** Book-keeping of PyTorch modules that no network computes with. */
@@ -19,9 +21,9 @@ const bookkeeping = /(^|\.)(num_batches_tracked|position_ids)$/;
  * @throws GenViewError `WeightsInvalid` naming the first tensor that is missing, of another type or shape, or superfluous
  */
 export function loadWeights(network: { readonly parameters: readonly ParameterSpec[] }, tensors: NamedTensors, options: LoadOptions = {}): NamedTensors {
-  const { source = 'weights', prefix = '', ignore } = options;
+  const { source = 'weights', prefix = '', ignore, remedy = 'give the weights of this very architecture' } = options;
   const invalid = (name: string, what: string): GenViewError =>
-    new GenViewError('WeightsInvalid', `${source}: tensor ${prefix}${name} ${what}; give the weights of this very architecture`);
+    new GenViewError('WeightsInvalid', `${source}: tensor ${prefix}${name} ${what}; ${remedy}`);
   const listed = (shape: readonly number[]): string => `[${shape.join(', ')}]`;
   const result: NamedTensors = {};
   for (const { name, shape } of network.parameters) {

@@ -81,14 +81,22 @@ export interface VariantRecipe {
 
 export type Method = 'mocov2' | 'mocov3';
 
-export type BackboneRecipe = ResNetRecipe;
+export type BackboneRecipe = ResNetRecipe | ViTRecipe;
+
+/** Vision Transformer as moco-v3's: 12 blocks and 12 heads, fixed sin-cos positions, patch projection frozen in pretraining. */
+export interface ViTRecipe {
+  /** Width 384 or 768. */
+  readonly name: 'vit-small' | 'vit-base';
+  /** Side of a patch in pixels; divides the image size. @default 16, and 4 for images up to 64 pixels */
+  readonly patch: number;
+}
 
 export interface ResNetRecipe {
-  /** `resnet-small`: three stages of one basic block; the demo's. @default 'resnet18' */
+  /** `resnet18`: basic blocks; `resnet50`: bottleneck blocks; `resnet-small`: three stages of one basic block, the demo's. @default 'resnet18' */
   readonly name: 'resnet18' | 'resnet50' | 'resnet-small';
   /** `cifar`: 3x3, no pooling (32 and 64 px images), stride 1; of `resnet-small` stride 2. `imagenet`: 7x7 stride 2, 3x3 max pooling. @default 'cifar' */
   readonly stem: 'cifar' | 'imagenet';
-  /** Channels of the first stage; doubles each stage. @default 64 (resnet18), 32 (resnet-small) */
+  /** Channels of the first stage's 3x3 convolutions; doubles each stage. @default 64 (resnet18, resnet50), 32 (resnet-small) */
   readonly width: number;
   /** `none` exists for exact comparisons of distributed runs. @default 'batch' */
   readonly norm: 'batch' | 'none';

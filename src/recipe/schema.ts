@@ -50,10 +50,11 @@ const pair = <T extends z.ZodType>(item: T) => z.tuple([item, item]);
 const pretraining = z.strictObject({
   method: z.enum(['mocov2', 'mocov3']).optional(),
   backbone: z.strictObject({
-    name: z.enum(['resnet18', 'resnet-small']).optional(),
+    name: z.enum(['resnet18', 'resnet50', 'resnet-small', 'vit-small', 'vit-base']).optional(),
     stem: z.enum(['cifar', 'imagenet']).optional(),
     width: count.optional(),
     norm: z.enum(['batch', 'none']).optional(),
+    patch: z.int().min(2).max(64).optional(),
   }).optional(),
   head: z.strictObject({ hidden: count.optional(), output: count.optional() }).optional(),
   epochs: z.int().min(0).optional(),

@@ -56,7 +56,8 @@ pretraining:
   # mocov2 or mocov3
   method: mocov2
   backbone:
-    # resnet18, or resnet-small (three stages of one block, width 32)
+    # resnet18, resnet50, or resnet-small (three stages of one block, width 32). vit-small or vit-base, which take patch
+    # (side of a patch: 16, and 4 for images up to 64 pixels) instead of the fields below
     name: resnet18
     # cifar (3x3, no pooling; stride 2 in resnet-small) for images up to 64 pixels, imagenet above
     #stem: cifar
