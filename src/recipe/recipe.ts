@@ -104,13 +104,15 @@ export interface ResNetRecipe {
 
 export type OptimizerRecipe =
   | { readonly name: 'sgd'; readonly learningRate: number; readonly momentum: number; readonly weightDecay: number }
+  /** Betas 0.9 and 0.999, epsilon 1e-8; every parameter decays, as in moco-v3. */
+  | { readonly name: 'adamw'; readonly learningRate: number; readonly weightDecay: number }
   /** `form`: mmpretrain's (lr inside the buffer, bias/BN excluded) or moco-v3's. */
   | { readonly name: 'lars'; readonly learningRate: number; readonly momentum: number; readonly weightDecay: number; readonly trust: number; readonly form: 'mmpretrain' | 'moco-v3' };
 
 export interface AugmentationRecipe {
   /** Side of the square crops in pixels. @default 32 */
   readonly imageSize: number;
-  /** Lower bound of the crop's area fraction. @default 0.2 */
+  /** Lower bound of the crop's area fraction. @default 0.2; 0.08 (MoCo v3 with a Vision Transformer) */
   readonly minScale: number;
   /** Brightness, contrast, saturation, hue. @default [0.4, 0.4, 0.4, 0.1] (mocov2), [0.4, 0.4, 0.2, 0.1] (mocov3) */
   readonly jitter: readonly [number, number, number, number];
@@ -135,17 +137,17 @@ export interface PretrainingRecipe {
   readonly backbone: BackboneRecipe;
   /** Projector (and predictor of MoCo v3): hidden and output widths. @default MoCo v2: width of the backbone's features, 128; MoCo v3: 4096, 256 */
   readonly head: { readonly hidden: number; readonly output: number };
-  /** 0 evaluates the random initialisation. @default 200 (MoCo v2), 100 (MoCo v3) */
+  /** 0 evaluates the random initialisation. @default 200 (MoCo v2), 100 (MoCo v3), 300 (MoCo v3 with a Vision Transformer) */
   readonly epochs: number;
   /** Images in a step over all processes. @default 256 */
   readonly batch: number;
-  /** @default MoCo v2: sgd, 0.03 x batch / 256, momentum 0.9, weight decay 1e-4; MoCo v3: lars, 0.6 (0.3 from 300 epochs) x batch / 256, 0.9, 1e-6, trust 0.001, form mmpretrain */
+  /** @default MoCo v2: sgd, 0.03 x batch / 256, momentum 0.9, weight decay 1e-4; MoCo v3: lars, 0.6 (0.3 from 300 epochs) x batch / 256, 0.9, 1e-6, trust 0.001, form mmpretrain; MoCo v3 with a Vision Transformer: adamw, 1.5e-4 x batch / 256, weight decay 0.1 */
   readonly optimizer: OptimizerRecipe;
-  /** Linear warm-up, then half-cosine to 0, per step. @default MoCo v2: 0; MoCo v3: 10, or a tenth of the epochs when that is less */
+  /** Linear warm-up, then half-cosine to 0, per step. @default MoCo v2: 0; MoCo v3: 10, or a tenth of the epochs when that is less; with a Vision Transformer 40 of 300, in proportion when fewer */
   readonly schedule: { readonly warmupEpochs: number };
   /** EMA of the momentum encoder; `cosine` rises to 1. @default mocov2: 0.999 constant; mocov3: 0.99 cosine */
   readonly ema: { readonly base: number; readonly schedule: 'constant' | 'cosine' };
-  /** @default 0.2 (MoCo v2), 1.0 (MoCo v3) */
+  /** @default 0.2 (MoCo v2, and MoCo v3 with a Vision Transformer), 1.0 (MoCo v3) */
   readonly temperature: number;
   /** MoCo v2: negatives kept; a multiple of the batch. @default 65536 */
   readonly queue: number;

@@ -70,9 +70,9 @@ function ofVariant(file: RecipeFile, index: number, complete: PretrainingRecipe)
   if (batch / nodes < 2 && (isViT(backbone) ? method === 'mocov3' : backbone.norm === 'batch')) {
     blame(`batch ${batch} leaves ${nodes} nodes fewer than two images each, too few for batch normalisation`, ['nodes'], ['batch']);
   }
-  if (optimizer.name === 'sgd') {
-    for (const field of ['trust', 'form'] as const) {
-      if (merged.optimizer?.[field] !== undefined) blame(`${field} is a setting of lars; the optimizer is sgd`, ['optimizer', field]);
+  for (const [field, users] of Object.entries({ trust: ['lars'], form: ['lars'], momentum: ['sgd', 'lars'] })) {
+    if (merged.optimizer?.[field as 'trust' | 'form' | 'momentum'] !== undefined && !users.includes(optimizer.name)) {
+      blame(`${field} is a setting of ${users.join(' and ')}; the optimizer is ${optimizer.name}`, ['optimizer', field]);
     }
   }
   for (const field of ['stem', 'width', 'norm', 'patch'] as const) {

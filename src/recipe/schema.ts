@@ -60,7 +60,7 @@ const pretraining = z.strictObject({
   epochs: z.int().min(0).optional(),
   batch: z.int().min(2).optional(),
   optimizer: z.strictObject({
-    name: z.enum(['sgd', 'lars']).optional(),
+    name: z.enum(['sgd', 'lars', 'adamw']).optional(),
     learningRate: positive.optional(),
     momentum: z.number().min(0).lt(1).optional(),
     weightDecay: notNegative.optional(),

@@ -33,6 +33,14 @@ describe('a recipe', () => {
     expect(pretraining.head.hidden).toBe(features);
   });
 
+  it('trains a Vision Transformer with the published settings of MoCo v3', () => {
+    const { pretraining } = parseRecipe(`${minimal}pretraining: { method: mocov3, backbone: { name: vit-base }, batch: 4096, augmentation: { imageSize: 224 } }`, 'r').variants[0]!;
+    expect(pretraining).toMatchObject({
+      optimizer: { name: 'adamw', learningRate: 2.4e-3, weightDecay: 0.1 }, epochs: 300, schedule: { warmupEpochs: 40 }, temperature: 0.2,
+      ema: { base: 0.99, schedule: 'cosine' }, head: { hidden: 4096, output: 256 }, augmentation: { minScale: 0.08, jitter: [0.4, 0.4, 0.2, 0.1] },
+    });
+  });
+
   it('forgets the settings of a backbone that a variant replaces by one of another family', () => {
     const text = `${minimal}pretraining: { backbone: { name: resnet18, width: 32 } }\nvariants:\n  - { name: a, pretraining: { backbone: { name: resnet50 } } }\n  - { name: b, pretraining: { backbone: { name: vit-small } } }`;
     expect(parseRecipe(text, 'r').variants.map(({ pretraining }) => pretraining.backbone)).toEqual([
@@ -130,6 +138,7 @@ describe('a faulty recipe is refused with file, line and field', () => {
     ['a batch that the nodes cannot share', `${minimal}pretraining: { batch: 256, nodes: 3 }`, 'r.yaml:3: pretraining.nodes: batch 256 cannot be divided evenly among 3 nodes'],
     ['a node with one image for batch normalisation', `${minimal}pretraining: { batch: 4, nodes: 4 }`, 'r.yaml:3: pretraining.nodes: batch 4 leaves 4 nodes fewer than two images each, too few for batch normalisation'],
     ['a setting of another optimizer', `${minimal}pretraining: { optimizer: { trust: 0.1 } }`, 'r.yaml:3: pretraining.optimizer.trust: trust is a setting of lars; the optimizer is sgd'],
+    ['a momentum for AdamW', `${minimal}pretraining: { optimizer: { name: adamw, momentum: 0.9 } }`, 'r.yaml:3: pretraining.optimizer.momentum: momentum is a setting of sgd and lars; the optimizer is adamw'],
     ['small images for the ImageNet stem', `${minimal}pretraining: { backbone: { stem: imagenet } }`, 'r.yaml:3: pretraining.backbone.stem: imageSize 32 is too small for stem imagenet, which shrinks it 32 times; use stem cifar, or at least 64 pixels'],
     ['a setting of ResNets for a Vision Transformer', `${minimal}pretraining:\n  backbone:\n    name: vit-small\n    stem: imagenet`, 'r.yaml:6: pretraining.backbone.stem: stem is a setting of ResNets; the backbone is vit-small'],
     ['a setting of Vision Transformers for a ResNet', `${minimal}pretraining: { backbone: { name: resnet50, patch: 4 } }`, 'r.yaml:3: pretraining.backbone.patch: patch is a setting of Vision Transformers; the backbone is resnet50'],
