@@ -1,0 +1,36 @@
+import { methodOf } from '../../src/pretraining/methods/method.ts';
+import { trainingSteps } from '../../src/pretraining/steps.ts';
+import { parseRecipe } from '../../src/recipe/parse.ts';
+import { compile, createState } from '../../src/runtime/compile.ts';
+import type { Program } from '../../src/runtime/program.ts';
+import { Random } from '../../src/random.ts';
+import { float32, scalar, sizeOf, type NamedTensors } from '../../src/tensor.ts';
+
+/** One line of the table: a step that both sides do. */
+export interface Row {
+  readonly label: string;
+  readonly batch: number;
+  readonly training: boolean;
+  readonly open: (threads: number) => Promise<{ program: Program; inputs: NamedTensors }>;
+}
+
+const random = new Random('bench engine');
+const noise = (shape: readonly number[]) => float32(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform()), shape);
+
+/** The whole step of a recipe's method, as pretraining runs it. */
+function pretraining(text: string): Row['open'] {
+  return async (threads) => {
+    const recipe = parseRecipe(`name: bench\ndataset: { url: 'builtin:demo' }\nvariants: [{ name: one }]\n${text}`, 'bench').variants[0]!.pretraining;
+    const { whole, initialState } = trainingSteps(methodOf(recipe), recipe, 1);
+    const program = await compile(whole.run, whole.inputs, { state: createState(initialState(0)), threads, name: recipe.method });
+    const inputs = Object.fromEntries(Object.entries(whole.inputs).map(([name, { shape }]) => [name, noise(shape)]));
+    return { program, inputs: { ...inputs, weights: float32(new Float32Array(recipe.batch).fill(1), [recipe.batch]), learningRate: scalar(0.03), ema: scalar(0.999) } };
+  };
+}
+
+export const rows: Readonly<Record<string, Row>> = {
+  'resnet18-mocov2': {
+    label: 'ResNet-18 CIFAR, MoCo v2 step (queue 4096, SGD, EMA)', batch: 64, training: true,
+    open: pretraining('pretraining: { method: mocov2, backbone: { name: resnet18 }, batch: 64, queue: 4096, optimizer: { name: sgd, learningRate: 0.03 } }'),
+  },
+};
