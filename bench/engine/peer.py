@@ -60,7 +60,7 @@ def mocov3(model, batch, size, optimizer, temperature=1.0):
     online = model.to(memory_format=memory_format)
     momentum = copy.deepcopy(nn.Sequential(online.backbone, online.projector)).to(memory_format=memory_format)
     moved = list(online.backbone.parameters()) + list(online.projector.parameters())
-    optimizer = optimizer(online)
+    optimizer = optimizer([p for p in online.parameters() if p.requires_grad])
     images = [torch.randn(batch, 3, size, size).contiguous(memory_format=memory_format) for _ in range(2)]
     def contrast(q, k):
         logits = F.normalize(q, dim=1) @ F.normalize(k, dim=1).T / temperature
@@ -114,11 +114,13 @@ def build():
     if row == 'resnet50-mocov3':
         net = torchvision.models.resnet50()
         net.fc = nn.Identity()
-        return mocov3(Mocov3(net, 2048, 2), 8, 224, lambda m: LARS(m.parameters()))
+        return mocov3(Mocov3(net, 2048, 2), 8, 224, LARS)
     import timm
     if row == 'vits-mocov3':
-        net = timm.create_model('vit_small_patch16_224', num_classes=0)
-        return mocov3(Mocov3(net, 384, 3), 8, 224, lambda m: torch.optim.AdamW(m.parameters(), 1.5e-4, weight_decay=0.1))
+        # As in moco-v3: 12 heads, positions and patch projection not trained.
+        net = timm.create_model('vit_small_patch16_224', num_classes=0, num_heads=12)
+        for frozen in [net.pos_embed, *net.patch_embed.parameters()]: frozen.requires_grad_(False)
+        return mocov3(Mocov3(net, 384, 3), 8, 224, lambda parameters: torch.optim.AdamW(parameters, 1.5e-4, weight_decay=0.1))
     if row == 'vitb-inference':
         net = timm.create_model('vit_base_patch16_224', num_classes=0)
         net.forward = net.forward_features
