@@ -21,9 +21,9 @@ export function writeStandardAttention({ inputs, outputs, attributes }: Node, na
     const [n, tokens, channels] = value.shape as [number, number, number];
     return write('Transpose', [write('Reshape', [from, names.ints([n, tokens, heads, channels / heads])], `${name}:split ${label}`)], `${name}:heads of ${label}`, { perm: order });
   };
-  const scale = write('Constant', [], `${name}:scale`, { value_float: attributes['scale']! });
-  // The smaller operand is scaled.
-  const queries = split(q, 'q', [0, 2, 1, 3], write('Mul', [names.of(q), scale], `${name}:scaled q`));
+  // Queries are fewer numbers than scores.
+  const scaled = (): string => write('Mul', [names.of(q), write('Constant', [], `${name}:scale`, { value_float: attributes['scale']! })], `${name}:scaled q`);
+  const queries = split(q, 'q', [0, 2, 1, 3], (attributes['scale'] as { float: number }).float === 1 ? names.of(q) : scaled());
   const scores = write('MatMul', [queries, split(k, 'k', [0, 2, 3, 1])], `${name}:scores`);
   const shares = write('Softmax', [scores], names.of(probabilities), { axis: -1 });
   const mixed = write('MatMul', [shares, split(v, 'v', [0, 2, 1, 3])], `${name}:mixed`);

@@ -41,6 +41,6 @@ export const withoutGradient: Readonly<Record<string, string>> = {
   Cumprod: 'tf.exp(tf.cumsum(tf.log(x))) for positive x',
   ...Object.fromEntries([
     'Conv2DBackpropFilter', 'DepthwiseConv2dNativeBackpropInput', 'DepthwiseConv2dNativeBackpropFilter', 'MaxPoolGrad', 'AvgPoolGrad', 'ResizeBilinearGrad', 'ResizeNearestNeighborGrad', 'EluGrad',
-    'GroupedConv2D', 'GroupedConv2DBackpropInput', 'GroupedConv2DBackpropFilter', 'Standardize', 'LayerNorm', 'MultiHeadAttention',
+    'GroupedConv2D', 'GroupedConv2DBackpropInput', 'GroupedConv2DBackpropFilter', 'Standardize', 'NormalizeBatch', 'MultiHeadAttention',
   ].map((kernel) => [kernel, 'first derivatives: gradients of gradients do not exist for convolutions, pooling, resizing, normalization and attention'])),
 };

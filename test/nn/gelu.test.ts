@@ -5,7 +5,7 @@ import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { emit, readModel } from '../../src/compiler/emit.ts';
 import { record } from '../../src/compiler/record.ts';
-import { gelu } from '../../src/nn/operations/gelu.ts';
+import { gelu } from '../../src/nn/gelu.ts';
 import { sessionOptions } from '../../src/runtime/onnxruntime.ts';
 
 describe('gelu', () => {

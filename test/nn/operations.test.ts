@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import { afterEach, describe, expect, it } from 'vitest';
+import { gelu } from '../../src/nn/gelu.ts';
+import { layerNorm } from '../../src/nn/layerNorm.ts';
 import { batchNorm, groupNorm, l2Normalize, silu } from '../../src/nn/layers.ts';
+import { inference } from '../../src/nn/module.ts';
 import { attention } from '../../src/nn/operations/attention.ts';
 import { convolve } from '../../src/nn/operations/convolution.ts';
 import { crossEntropy } from '../../src/nn/operations/crossEntropy.ts';
-import { gelu } from '../../src/nn/operations/gelu.ts';
-import { layerNorm } from '../../src/nn/operations/layerNorm.ts';
 import { compile } from '../../src/runtime/compile.ts';
 import { float32, sizeOf, type HostTensor } from '../../src/tensor.ts';
 import { expectClose, reference as eagerly } from '../compiler/agreement.ts';
@@ -48,7 +49,7 @@ const operations: Record<string, (given: Case) => { fn: Operation; inputs?: ((v:
   'length 1': () => ({ fn: (x) => l2Normalize(x!) }),
   'length 1 where all is zero': () => ({ fn: (x) => l2Normalize(x!), inputs: [() => 0] }),
   'batch norm in training': () => ({ fn: (x, w, b) => first(batchNorm('n', 3).apply(last(x!), weightsOf('n', w!, b!), { training: true })), inputs: [(v) => 3 * v + 1, (v) => 1 + v / 2] }),
-  'layer norm': () => ({ fn: (x, w, b) => layerNorm(x!, w!, b!, 1e-6), inputs: [(v) => 3 * v + 1, (v) => 1 + v / 2] }),
+  'layer norm': () => ({ fn: (x, w, b) => layerNorm('n', 6, 1e-6).apply(x!, weightsOf('n', w!, b!), inference), inputs: [(v) => 3 * v + 1, (v) => 1 + v / 2] }),
   'group norm': () => ({ fn: (x, w, b) => first(groupNorm('n', 6, 2).apply(last(x!), weightsOf('n', w!, b!), { training: true })), inputs: [(v) => 3 * v + 1, (v) => 1 + v / 2] }),
   'self-attention': ({ heads }) => ({ fn: (q, k, v) => attention(q!, k!, v!, { heads: heads! }), inputs: [(v) => 2 * v, (v) => 2 * v] }),
   'cross-attention': ({ heads, scale }) => ({ fn: (q, k, v) => attention(q!, k!, v!, { heads: heads!, scale: scale! }) }),

@@ -11,7 +11,7 @@ import { reductions } from './reduction.ts';
 import { resizing } from './resize.ts';
 import { shapes } from './shape.ts';
 
-/** Every tf.js kernel that can be compiled, by tf.js's name, and a few of our own (Standardize, LayerNorm, MultiHeadAttention, GroupedConv2D…). */
+/** Every tf.js kernel that can be compiled, by tf.js's name, and a few of our own (Standardize, NormalizeBatch, MultiHeadAttention, GroupedConv2D…). */
 export const kernels: Readonly<Record<string, AnyKernel>> = {
   ...elementwise, ...reductions, ...matmul, ...convolutions, ...pooling, ...shapes, ...indexing, ...normalization, ...resizing, ...fusedKernels, ...attentions,
 };

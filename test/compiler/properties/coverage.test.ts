@@ -12,7 +12,7 @@ const reachedBy: Readonly<Record<string, string>> = {
   MaxPoolGrad: 'tf.maxPool', AvgPoolGrad: 'tf.avgPool', PadV2: 'tf.pad', SplitV: 'tf.split', Pack: 'tf.stack', Unpack: 'tf.unstack', LinSpace: 'tf.linspace',
   GatherV2: 'tf.gather', GatherNd: 'tf.gatherND', ScatterNd: 'tf.scatterND', TopK: 'tf.topk', FlipLeftRight: 'tf.image.flipLeftRight',
   ResizeBilinear: 'tf.image.resizeBilinear', ResizeBilinearGrad: 'tf.image.resizeBilinear', ResizeNearestNeighbor: 'tf.image.resizeNearestNeighbor', ResizeNearestNeighborGrad: 'tf.image.resizeNearestNeighbor',
-  FusedBatchNorm: 'tf.batchNorm', Standardize: 'standardize', LayerNorm: 'layerNorm', MultiHeadAttention: 'attention', LogSoftmax: "run('LogSoftmax', ", BroadcastTo: "run('BroadcastTo', ",
+  FusedBatchNorm: 'tf.batchNorm', Standardize: 'standardize', NormalizeBatch: 'batchNorm', MultiHeadAttention: 'attention', LogSoftmax: "run('LogSoftmax', ", BroadcastTo: "run('BroadcastTo', ",
 };
 
 describe('property tests', () => {
