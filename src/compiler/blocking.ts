@@ -1,8 +1,11 @@
-import { writeFusedAttention, writeStandardAttention } from './attention.ts';
 import type { Attribute, Node, Value } from './graph.ts';
 
 /** Operator domain of onnxruntime's blocked convolutions: channels in blocks of 8 or 16 that are stored side by side (CPU only). */
 export const blockedDomain = 'com.microsoft.nchwc';
+
+/** Operator domain of onnxruntime's other own operators, and those that kernels record: their values know a standard computation. */
+export const microsoftDomain = 'com.microsoft';
+const microsoftOperators = new Set(['MultiHeadAttention']);
 
 /** A node as it is written into a model; names instead of values. */
 export interface WrittenNode {
@@ -33,11 +36,9 @@ function isBlockable({ op, inputs, attributes }: Node, block: number): boolean {
 /**
  * Writes nodes with their convolutions blocked: ReorderInput, a blocked Conv, ReorderOutput, and the filter reordered in the
  * graph. An input or a filter that several convolutions read is reordered once.
- * Attention becomes one operator of onnxruntime or several standard ones.
  * @param block channels that are stored side by side; 0 leaves convolutions as they are
- * @param fusible which attention nodes may be one operator: those whose probabilities nothing reads
  */
-export function writeNodes(nodes: readonly Node[], names: Names, block: number, fusible: (attention: Node) => boolean = () => false): WrittenNode[] {
+export function writeNodes(nodes: readonly Node[], names: Names, block: number): WrittenNode[] {
   const written: WrittenNode[] = [], done = new Set<string>();
   /** The name of what `write` makes, written once. */
   const once = (name: string, write: () => void): string => {
@@ -60,13 +61,9 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number, 
     ));
   };
   for (const node of nodes) {
-    if (node.op === 'MultiHeadAttention') {
-      written.push(...(fusible(node) ? writeFusedAttention(node, names) : writeStandardAttention(node, names)));
-      continue;
-    }
     const outputs = node.outputs.map((value) => names.of(value));
     if (block === 0 || !isBlockable(node, block)) {
-      written.push({ op: node.op, inputs: node.inputs.map((value) => names.of(value)), outputs, attributes: node.attributes });
+      written.push({ op: node.op, ...(microsoftOperators.has(node.op) && { domain: microsoftDomain }), inputs: node.inputs.map((value) => names.of(value)), outputs, attributes: node.attributes });
       continue;
     }
     const [x, filter] = node.inputs as [Value, Value], result = `${outputs[0]!}:blocked result`;

@@ -25,20 +25,31 @@ const attributeProto = (name: string, value: Attribute): object => {
   return { name, type: attributeType.ints, ints: [...value] };
 };
 
+/** Which of two computations of a value is written. */
+type Choice = (value: Value) => Value;
+
+/** onnxruntime's own operators where they are allowed and no part of the standard computation is needed anyway. */
+function choiceOf(values: readonly Value[], fused: boolean): Choice {
+  if (!fused) return (value) => value.standard?.value ?? value;
+  const needed = new Set(schedule(values, (value) => value).nodes);
+  return (value) => (value.standard && needed.has(value.standard.shared.node!) ? value.standard.value : value);
+}
+
 /** Nodes that the values depend on, in an order that computes inputs first (depth first: a value is used soon after it is made). */
-function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value> } {
+function schedule(values: readonly Value[], choose: Choice): { nodes: Node[]; leaves: Set<Value> } {
   const nodes: Node[] = [];
   const seen = new Set<Node>();
   const leaves = new Set<Value>();
-  for (const value of values) {
+  for (const value of values.map(choose)) {
     if (!value.node) { leaves.add(value); continue; }
     const stack: { node: Node; next: number }[] = [];
     const enter = (node: Node): void => { if (!seen.has(node)) { seen.add(node); stack.push({ node, next: 0 }); } };
     enter(value.node);
     while (stack.length > 0) {
       const top = stack.at(-1)!;
-      const input = top.node.inputs[top.next++];
-      if (!input) { nodes.push(top.node); stack.pop(); continue; }
+      const given = top.node.inputs[top.next++];
+      if (!given) { nodes.push(top.node); stack.pop(); continue; }
+      const input = choose(given);
       if (input.node) enter(input.node); else leaves.add(input);
     }
   }
@@ -50,23 +61,23 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
  * Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out.
  * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
  *   model runs there only. @default 0, a model of standard operators
- * @param fused whether attention may be written as onnxruntime's own operator; such a model runs in onnxruntime only. @default false
+ * @param fused whether onnxruntime's own operators may be used (attention); such a model runs in onnxruntime only. @default false
  */
 export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0, fused = false): Model {
-  const { nodes, leaves } = schedule(Object.values(outputs));
+  const choose = choiceOf(Object.values(outputs), fused), { nodes, leaves } = schedule(Object.values(outputs), choose);
   const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
   const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
   const names = new Map<Value, string>();
   for (const leaf of leaves) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
   const copies: object[] = [];
-  for (const [output, value] of Object.entries(outputs)) {
+  for (const [output, returned] of Object.entries(outputs)) {
+    const value = choose(returned);
     // A value has one name: inputs, constants and values returned twice are copied.
     if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [names.get(value)!], output: [output] });
     else names.set(value, output);
   }
-  const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
+  const nameOf = (value: Value): string => names.get(choose(value)) ?? `_${choose(value).id}`;
   const vectors = new Map<string, readonly number[]>();
-  const read = new Set([...nodes.flatMap((node) => node.inputs), ...Object.values(outputs)]);
   const written = writeNodes(nodes, {
     of: nameOf,
     ints(values) {
@@ -74,7 +85,7 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>, blo
       vectors.set(label, values);
       return label;
     },
-  }, block, (attention) => fused && !read.has(attention.outputs[1]!));
+  }, block);
   const domains = new Set(written.flatMap(({ domain }) => domain ?? []));
   const valueInfo = (label: string, { shape, type }: Value): object =>
     ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });

@@ -19,6 +19,14 @@ export interface Value {
   readonly name?: string;
   /** Contents of constants and weights. */
   readonly data?: ConstantData;
+  /** What computes the same in standard operators, for values of onnxruntime's own ones. */
+  readonly standard?: Standard;
+}
+
+/** The standard computation of a value; where something else needs its `shared` part, the whole of it costs less than the other operator beside it. */
+export interface Standard {
+  readonly value: Value;
+  readonly shared: Value;
 }
 
 export interface Node {
@@ -31,6 +39,7 @@ export interface Node {
 export interface OutputSpec {
   readonly shape: readonly number[];
   readonly type: ElementType;
+  readonly standard?: Standard;
 }
 
 /** Constants up to this size are deduplicated, and re-laid out while recording instead of in the graph. */
@@ -122,7 +131,7 @@ export class Graph {
     const known = this.#nodes.get(key);
     if (known) return known.outputs;
     const node: Node = { op, inputs, attributes, outputs: [] };
-    for (const { shape, type } of outputs) node.outputs.push({ id: this.#nextId++, shape, type, node });
+    for (const { shape, type, standard } of outputs) node.outputs.push({ id: this.#nextId++, shape, type, node, ...(standard && { standard }) });
     this.#nodes.set(key, node);
     return node.outputs;
   }
