@@ -3,6 +3,7 @@ import { GenViewError } from '../errors.ts';
 import type { NamedTensors } from '../tensor.ts';
 import type { TensorSpec } from '../runtime/program.ts';
 import { backendName, onnxBackend, tensorOf } from './backend.ts';
+import { completeGradients } from './gradients/index.ts';
 import { Graph, type Value } from './graph.ts';
 import { materialize } from './layout.ts';
 
@@ -46,6 +47,7 @@ export function record(
   fn: (inputs: Record<string, tf.Tensor>, state: Record<string, tf.Variable>, weights: Record<string, tf.Tensor>) => Record<string, tf.Tensor>,
   { name, inputs, state = {}, weights = {} }: RecordOptions,
 ): Recording {
+  completeGradients();
   const owner = onnxBackend();
   if (owner.graph) throw new GenViewError('UnsupportedOperation', `${name}: a program cannot be compiled while ${owner.program} is being recorded`);
   return withBackend(backendName, () => {

@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
 import { emit } from '../compiler/emit.ts';
-import { completeGradients } from '../compiler/gradients/index.ts';
 import type { Value } from '../compiler/graph.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
@@ -95,7 +94,6 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
   const name = options.name ?? 'program';
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
-  completeGradients();
   if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
   const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
   return build(name, inputs, state, recording, options.threads);
@@ -108,7 +106,6 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
 export async function compileInference(fn: InferenceFunction, inputs: Inputs, weights: NamedTensors, options: Omit<CompileOptions, 'state'> = {}): Promise<Program> {
   const name = options.name ?? 'program';
   checkNames(name, inputs);
-  completeGradients();
   if (executorName(options.executor) === 'tensorflow') {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import { completeGradients } from '../compiler/gradients/index.ts';
 import { withBackend } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
@@ -119,5 +120,6 @@ class EagerProgram implements Program {
 
 /** A program that calls the function eagerly in every run; state stays on the device between runs. */
 export async function createEagerProgram(name: string, fn: StepFunction, inputs: Readonly<Record<string, TensorSpec>>, state: MemoryState): Promise<Program> {
+  completeGradients();
   return new EagerProgram(name, fn, inputs, state, await eagerBackend());
 }
