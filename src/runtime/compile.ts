@@ -5,6 +5,7 @@ import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import type { HostTensor, NamedTensors } from '../tensor.ts';
 import { channelBlock } from './channelBlock.ts';
+import { currentDevice, type Device } from './device.ts';
 import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
 import { createSession, threadCount, type Session } from './onnxruntime.ts';
@@ -62,15 +63,16 @@ class OnnxProgram implements Program {
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 
-async function build(name: string, inputs: Inputs, state: MemoryState, recording: Recording, threads: number | undefined): Promise<Program> {
+async function build(name: string, inputs: Inputs, state: MemoryState, recording: Recording, options: { readonly threads?: number; readonly device?: Device }): Promise<Program> {
   const outputs = new Map(Object.keys(recording.outputs).map((key) => [key, key in inputs ? `${key}:out` : key]));
   const values = Object.fromEntries([
     ...[...outputs].map(([key, modelName]) => [modelName, recording.outputs[key]!] as const),
     ...Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value] as const),
   ]);
   if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
-  const model = emit(name, values, await channelBlock());
-  const session = await createSession(model, name, threadCount(threads));
+  const { device } = await currentDevice(options.device);
+  const model = emit(name, values, device === 'cpu' ? await channelBlock() : 0);
+  const session = await createSession(model, name, threadCount(options.threads), device);
   return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
 }
 
@@ -88,7 +90,7 @@ function checkNames(name: string, inputs: Inputs): void {
  * state name. Executor `tensorflow` calls the function in every run instead.
  *
  * @throws GenViewError `UnsupportedOperation` naming the operation and its shapes when something cannot be compiled;
- * `ExecutorInvalid` when GENVIEW_EXECUTOR names no executor.
+ * `ExecutorInvalid` when GENVIEW_EXECUTOR names no executor; `DeviceInvalid`, `DeviceUnavailable` for the device that was asked for.
  */
 export async function compile(fn: StepFunction, inputs: Inputs, options: CompileOptions = {}): Promise<Program> {
   const name = options.name ?? 'program';
@@ -96,7 +98,7 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
   checkNames(name, inputs);
   if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
   const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
-  return build(name, inputs, state, recording, options.threads);
+  return build(name, inputs, state, recording, options);
 }
 
 /**
@@ -110,5 +112,5 @@ export async function compileInference(fn: InferenceFunction, inputs: Inputs, we
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
-  return build(name, inputs, new MemoryState({}), recording, options.threads);
+  return build(name, inputs, new MemoryState({}), recording, options);
 }

@@ -1,5 +1,6 @@
 import type * as tf from '@tensorflow/tfjs';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import type { Device } from './device.ts';
 import type { Executor } from './executor.ts';
 
 /** Shape and element type of one input; shapes are static. */
@@ -34,6 +35,8 @@ export interface CompileOptions {
   readonly state?: State;
   /** @default GENVIEW_EXECUTOR, else 'onnxruntime' */
   readonly executor?: Executor;
+  /** Of executor onnxruntime. @default GENVIEW_DEVICE, else the first GPU that can be used, else 'cpu' */
+  readonly device?: Device;
   /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
   readonly threads?: number;
   /** Shown in errors and profiles. @default 'program' */
