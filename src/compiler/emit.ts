@@ -1,4 +1,5 @@
 import protobuf from 'protobufjs';
+import { GenViewError } from '../errors.ts';
 import { blockedDomain, writeNodes } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
@@ -13,7 +14,25 @@ export interface Model {
   readonly bytes: Uint8Array;
   /** Names of the graph inputs that some output depends on. */
   readonly inputs: readonly string[];
+  /** Contents of the file that holds the constants, in order, each at a multiple of {@link externalAlignment}; absent when they are in the model. */
+  readonly external?: readonly Uint8Array[];
 }
+
+/** When constants go into a file beside the model, and the name of that file. */
+export interface External {
+  readonly location: string;
+  /** Total size of the constants above which they do, in bytes. */
+  readonly above: number;
+}
+
+/** Offsets in the file of constants are multiples of a page, so that it can be mapped (onnx/docs/ExternalData.md). */
+export const externalAlignment = 4096;
+
+/** Constants below this size stay in the model: shapes, axes and the like, which tools want to see. */
+const smallest = 1024;
+
+/** A protobuf message cannot be larger than 2^31 - 1 bytes; the nodes need some of them. */
+export const largestModel = 2 ** 31 - 1 - 64 * 2 ** 20;
 
 /** AttributeProto.AttributeType. */
 const attributeType = { float: 1, int: 2, string: 3, ints: 7 } as const;
@@ -46,12 +65,37 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
   return { nodes: nodes.sort((a, b) => a.outputs[0]!.id - b.outputs[0]!.id), leaves };
 }
 
+const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** TensorProto messages of constants, and what goes into the file beside the model where that is asked for. */
+function tensorMessages(constants: readonly { readonly label: string; readonly value: Value }[], program: string, external?: External): { messages: object[]; file?: Uint8Array[] } {
+  const contents = constants.map(({ value }) => rawData(value.data!));
+  const total = contents.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const outside = external !== undefined && total > external.above;
+  if (!outside && total > largestModel) {
+    throw new GenViewError('ProgramTooLarge', `${program}: its weights take ${(total / 1e9).toFixed(1)} GB, an .onnx file alone at most ${(largestModel / 1e9).toFixed(1)}; save() writes them into a file beside it`);
+  }
+  const file: Uint8Array[] = [];
+  let offset = 0;
+  const messages = constants.map(({ label, value: { shape, type } }, i) => {
+    const data = contents[i]!, message = { name: label, dims: [...shape], data_type: typeCode[type] };
+    if (!outside || data.byteLength < smallest) return { ...message, raw_data: data };
+    const entries = { location: external.location, offset: String(offset), length: String(data.byteLength) };
+    file.push(data);
+    offset += Math.ceil(data.byteLength / externalAlignment) * externalAlignment;
+    return { ...message, data_location: 1, external_data: Object.entries(entries).map(([key, value]) => ({ key, value })) };
+  });
+  return { messages, ...(outside && { file }) };
+}
+
 /**
- * Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out.
+ * Writes the graph that computes `outputs` as a model. Nodes that no output depends on are left out.
  * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
  *   model runs there only. @default 0, a model of standard operators
+ * @param external where large constants go. @default into the model
+ * @throws GenViewError `ProgramTooLarge` when they do not fit there
  */
-export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0): Model {
+export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0, external?: External): Model {
   const { nodes, leaves } = schedule(Object.values(outputs));
   const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
   const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
@@ -75,7 +119,10 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>, blo
   }, block);
   const valueInfo = (label: string, { shape, type }: Value): object =>
     ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
-  const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const { messages, file } = tensorMessages([
+    ...initializers.map((value) => ({ label: nameOf(value), value })),
+    ...[...vectors].map(([label, values]) => ({ label, value: { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) } satisfies Value })),
+  ], name, external);
   const message = {
     ir_version: irVersion,
     producer_name: 'genview',
@@ -93,15 +140,12 @@ export function emit(name: string, outputs: Readonly<Record<string, Value>>, blo
         })),
         ...copies,
       ],
-      initializer: [
-        ...initializers.map((v) => ({ name: nameOf(v), dims: [...v.shape], data_type: typeCode[v.type], raw_data: rawData(v.data!) })),
-        ...[...vectors].map(([label, values]) => ({ name: label, dims: [values.length], data_type: typeCode.int64, raw_data: rawData(BigInt64Array.from(values, BigInt)) })),
-      ],
+      initializer: messages,
       input: inputs.map((v) => valueInfo(nameOf(v), v)),
       output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
     },
   };
-  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!) };
+  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!), ...(file && { external: file }) };
 }
 
 /** The parts of a model that we look at. */

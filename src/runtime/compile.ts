@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { emit } from '../compiler/emit.ts';
+import { emit, largestModel } from '../compiler/emit.ts';
 import type { Value } from '../compiler/graph.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
@@ -8,7 +8,8 @@ import { channelBlock } from './channelBlock.ts';
 import { currentDevice, type Device } from './device.ts';
 import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
-import { createSession, threadCount, type Session } from './onnxruntime.ts';
+import { saveModel } from './modelFile.ts';
+import { constantsFile, createSession, mappedAbove, threadCount, type Session } from './onnxruntime.ts';
 import type { CompileOptions, Program, State, StepFunction, TensorSpec } from './program.ts';
 import { createState, MemoryState } from './state.ts';
 import { createEagerProgram } from './tensorflow.ts';
@@ -60,6 +61,10 @@ class OnnxProgram implements Program {
 
   toOnnx(): Uint8Array { return emit(this.#name, this.#values).bytes; }
 
+  async save(file: string, { externalAbove = largestModel }: { readonly externalAbove?: number } = {}): Promise<void> {
+    await saveModel(file, (external) => emit(this.#name, this.#values, 0, external), externalAbove);
+  }
+
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 
@@ -71,7 +76,7 @@ async function build(name: string, inputs: Inputs, state: MemoryState, recording
   ]);
   if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
   const { device } = await currentDevice(options.device);
-  const model = emit(name, values, device === 'cpu' ? await channelBlock() : 0);
+  const model = emit(name, values, device === 'cpu' ? await channelBlock() : 0, { location: constantsFile, above: mappedAbove });
   const session = await createSession(model, name, threadCount(options.threads), device);
   return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
 }

@@ -1,9 +1,12 @@
-import { availableParallelism } from 'node:os';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
 import type { DataOf, DataType, HostTensor, NamedTensors } from '../tensor.ts';
 import type { Model } from '../compiler/emit.ts';
 import { gpuIndex, type Device } from './device.ts';
+import { writeExternal } from './modelFile.ts';
 
 /** Threads of an engine: the option, else GENVIEW_THREADS, else the number of cores. */
 export function threadCount(option?: number): number {
@@ -58,11 +61,30 @@ export function sessionOptions(threads: number, device: Device = 'cpu'): ort.Inf
   };
 }
 
-/** Loads a model with {@link sessionOptions}. */
+/** Constants above this size (bytes, altogether) are loaded from a file, which onnxruntime maps: in the model they would be copied three times. */
+export const mappedAbove = 64 * 2 ** 20;
+
+/** Name that a model gives the file of its constants when it is loaded right away. */
+export const constantsFile = 'constants.data';
+
+/** Loads a model with {@link sessionOptions}; its external constants are in {@link constantsFile}. */
 export async function createSession(model: Model, name: string, threads: number, device: Device): Promise<Session> {
+  const options = sessionOptions(threads, device);
   try {
-    return new Session(await ort.InferenceSession.create(model.bytes, sessionOptions(threads, device)));
+    return new Session(await (model.external ? createFromFiles(model, model.external, options) : ort.InferenceSession.create(model.bytes, options)));
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+async function createFromFiles(model: Model, external: readonly Uint8Array[], options: ort.InferenceSession.SessionOptions): Promise<ort.InferenceSession> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'genview-'));
+  try {
+    const file = path.join(folder, 'model.onnx');
+    await Promise.all([writeFile(file, model.bytes), writeExternal(path.join(folder, constantsFile), external)]);
+    return await ort.InferenceSession.create(file, options);
+  } finally {
+    // What is mapped stays readable without its name.
+    await rm(folder, { recursive: true, force: true });
   }
 }

@@ -50,5 +50,11 @@ export interface Program {
   run(inputs: NamedTensors): Promise<NamedTensors>;
   /** The program as a self-contained .onnx file (executor onnxruntime only). A state tensor is the input `state/<name>` (when read) and the output `state/<name>:next` (when assigned). */
   toOnnx(): Uint8Array;
+  /**
+   * Writes the program (see `toOnnx`) to `<name>.onnx`, whole or not at all. Constants above `externalAbove` bytes altogether go into
+   * one file beside it, `<name>.<hash>.data`, as ONNX external data; any ONNX tool opens both by the first name.
+   * @param options.externalAbove default 2 GB less a margin: the largest file that protobuf can read
+   */
+  save(file: string, options?: { readonly externalAbove?: number }): Promise<void>;
   dispose(): Promise<void>;
 }

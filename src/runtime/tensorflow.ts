@@ -114,8 +114,12 @@ class EagerProgram implements Program {
     }
   }
 
-  toOnnx(): Uint8Array {
-    throw new GenViewError('UnsupportedOperation', `${this.#name}: a program of executor "tensorflow" has no ONNX form; compile it with executor "onnxruntime"`);
+  toOnnx(): Uint8Array { throw this.#noOnnx(); }
+
+  async save(): Promise<void> { return Promise.reject(this.#noOnnx()); }
+
+  #noOnnx(): GenViewError {
+    return new GenViewError('UnsupportedOperation', `${this.#name}: a program of executor "tensorflow" has no ONNX form; compile it with executor "onnxruntime"`);
   }
 
   async dispose(): Promise<void> {
