@@ -1,6 +1,6 @@
 import protobuf from 'protobufjs';
 import { GenViewError } from '../errors.ts';
-import { blockedDomain, writeNodes } from './blocking.ts';
+import { blockedDomain, writeNodes, type WrittenNode } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
 
@@ -68,7 +68,7 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
 const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 /** TensorProto messages of constants, and what goes into the file beside the model where that is asked for. */
-function tensorMessages(constants: readonly { readonly label: string; readonly value: Value }[], program: string, external?: External): { messages: object[]; file?: Uint8Array[] } {
+export function tensorMessages(constants: readonly Labelled[], program: string, external?: External): { messages: object[]; file?: Uint8Array[] } {
   const contents = constants.map(({ value }) => rawData(value.data!));
   const total = contents.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const outside = external !== undefined && total > external.above;
@@ -88,6 +88,71 @@ function tensorMessages(constants: readonly { readonly label: string; readonly v
   return { messages, ...(outside && { file }) };
 }
 
+export interface Labelled { readonly label: string; readonly value: Value }
+
+/** The parts of a GraphProto, and what the nodes read from outside. */
+export interface Written {
+  readonly nodes: readonly object[];
+  readonly constants: readonly Labelled[];
+  /** Graph inputs that some output depends on, by their own names. */
+  readonly reads: readonly Value[];
+  readonly outputs: readonly object[];
+  /** Whether blocked convolutions are among the nodes. */
+  readonly blocked: boolean;
+}
+
+export const valueInfo = (label: string, { shape, type }: Pick<Value, 'shape' | 'type'>): object =>
+  ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
+
+export const nodeMessage = ({ op, domain, inputs, outputs, attributes }: WrittenNode): object => ({
+  op_type: op,
+  ...(domain === undefined ? {} : { domain }),
+  name: `${op} ${outputs[0]!}`,
+  input: inputs,
+  output: outputs,
+  attribute: Object.entries(attributes).map(([key, value]) => attributeProto(key, value)),
+});
+
+/** Writes the nodes that compute `outputs`. `inputName` names what a graph input is called here. */
+export function writeGraph(outputs: Readonly<Record<string, Value>>, block: number, inputName: (value: Value) => string = (value) => value.name!): Written {
+  const { nodes, leaves } = schedule(Object.values(outputs));
+  const inOrder = (values: Value[]): Value[] => values.sort((a, b) => a.id - b.id);
+  const reads = inOrder([...leaves].filter((v) => v.data === undefined)), initializers = inOrder([...leaves].filter((v) => v.data !== undefined));
+  const names = new Map<Value, string>();
+  for (const leaf of initializers) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
+  for (const leaf of reads) names.set(leaf, inputName(leaf));
+  const copies: WrittenNode[] = [];
+  for (const [output, value] of Object.entries(outputs)) {
+    // A value has one name: inputs, constants and values returned twice are copied.
+    if (names.has(value)) copies.push({ op: 'Identity', inputs: [names.get(value)!], outputs: [output], attributes: {} });
+    else names.set(value, output);
+  }
+  const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
+  const vectors = new Map<string, Value>();
+  const written = writeNodes(nodes, {
+    of: nameOf,
+    ints(values) {
+      const label = `ints_${values.join('_')}`;
+      vectors.set(label, { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) });
+      return label;
+    },
+  }, block);
+  return {
+    nodes: [...written, ...copies].map(nodeMessage),
+    constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],
+    reads,
+    outputs: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
+    blocked: written.some(({ domain }) => domain !== undefined),
+  };
+}
+
+export const encodeModel = (graph: object, blocked: boolean): Uint8Array => modelType.encode({
+  ir_version: irVersion,
+  producer_name: 'genview',
+  opset_import: [{ domain: '', version: opset }, ...(blocked ? [{ domain: blockedDomain, version: 1 }] : [])],
+  graph,
+}).finish();
+
 /**
  * Writes the graph that computes `outputs` as a model. Nodes that no output depends on are left out.
  * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
@@ -96,56 +161,10 @@ function tensorMessages(constants: readonly { readonly label: string; readonly v
  * @throws GenViewError `ProgramTooLarge` when they do not fit there
  */
 export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0, external?: External): Model {
-  const { nodes, leaves } = schedule(Object.values(outputs));
-  const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
-  const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
-  const names = new Map<Value, string>();
-  for (const leaf of leaves) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
-  const copies: object[] = [];
-  for (const [output, value] of Object.entries(outputs)) {
-    // A value has one name: inputs, constants and values returned twice are copied.
-    if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [names.get(value)!], output: [output] });
-    else names.set(value, output);
-  }
-  const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
-  const vectors = new Map<string, readonly number[]>();
-  const written = writeNodes(nodes, {
-    of: nameOf,
-    ints(values) {
-      const label = `ints_${values.join('_')}`;
-      vectors.set(label, values);
-      return label;
-    },
-  }, block);
-  const valueInfo = (label: string, { shape, type }: Value): object =>
-    ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
-  const { messages, file } = tensorMessages([
-    ...initializers.map((value) => ({ label: nameOf(value), value })),
-    ...[...vectors].map(([label, values]) => ({ label, value: { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) } satisfies Value })),
-  ], name, external);
-  const message = {
-    ir_version: irVersion,
-    producer_name: 'genview',
-    opset_import: [{ domain: '', version: opset }, ...(written.some((node) => node.domain) ? [{ domain: blockedDomain, version: 1 }] : [])],
-    graph: {
-      name,
-      node: [
-        ...written.map(({ op, domain, inputs: read, outputs: made, attributes }) => ({
-          op_type: op,
-          ...(domain === undefined ? {} : { domain }),
-          name: `${op} ${made[0]!}`,
-          input: read,
-          output: made,
-          attribute: Object.entries(attributes).map(([key, value]) => attributeProto(key, value)),
-        })),
-        ...copies,
-      ],
-      initializer: messages,
-      input: inputs.map((v) => valueInfo(nameOf(v), v)),
-      output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
-    },
-  };
-  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!), ...(file && { external: file }) };
+  const { nodes, constants, reads, outputs: described, blocked } = writeGraph(outputs, block);
+  const { messages, file } = tensorMessages(constants, name, external);
+  const graph = { name, node: nodes, initializer: messages, input: reads.map((v) => valueInfo(v.name!, v)), output: described };
+  return { bytes: encodeModel(graph, blocked), inputs: reads.map((v) => v.name!), ...(file && { external: file }) };
 }
 
 /** The parts of a model that we look at. */

@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
-import { emit, largestModel } from '../compiler/emit.ts';
+import { emit, largestModel, type External, type Model } from '../compiler/emit.ts';
 import type { Value } from '../compiler/graph.ts';
+import { emitLoop } from '../compiler/loop.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
-import type { HostTensor, NamedTensors } from '../tensor.ts';
+import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
 import { channelBlock } from './channelBlock.ts';
 import { currentDevice, type Device } from './device.ts';
 import { executorName } from './executor.ts';
@@ -11,6 +12,7 @@ import { checkInputs } from './inputs.ts';
 import { saveModel } from './modelFile.ts';
 import { constantsFile, createSession, mappedAbove, threadCount, type Session } from './onnxruntime.ts';
 import type { CompileOptions, Program, State, StepFunction, TensorSpec } from './program.ts';
+import { repeated, stackedInputs } from './repeated.ts';
 import { createState, MemoryState } from './state.ts';
 import { createEagerProgram } from './tensorflow.ts';
 
@@ -29,56 +31,96 @@ function memoryState(state: State): MemoryState {
 /** Name of the output that holds the new value of state tensor `name`; the input is `state/<name>`. */
 const nextName = (name: string): string => `state/${name}:next`;
 
-class OnnxProgram implements Program {
+/** What a program returns under a name: the model's output of that other name. */
+interface Output {
+  readonly modelName: string;
+  readonly shape: readonly number[];
+  readonly dtype: DataType;
+}
+
+/** A recorded function, ready to be written as a model. */
+interface Design {
+  readonly name: string;
   readonly inputs: Inputs;
+  readonly outputs: Readonly<Record<string, Output>>;
+  /** Names of the state tensors that a run changes. */
+  readonly changes: readonly string[];
+  emit(block: number, external?: External): Model;
+}
+
+class OnnxProgram implements Program {
   readonly state: MemoryState;
-  readonly #name: string;
+  readonly #design: Design;
   /** Names of the inputs that the model really reads. */
   readonly #reads: readonly string[];
-  readonly #values: Readonly<Record<string, Value>>;
   readonly #session: Session;
-  readonly #recording: Recording;
-  /** Output name of the program -> output name of the model. */
-  readonly #outputs: ReadonlyMap<string, string>;
 
-  constructor(name: string, inputs: Inputs, state: MemoryState, recording: Recording, outputs: ReadonlyMap<string, string>, reads: readonly string[], values: Readonly<Record<string, Value>>, session: Session) {
-    this.#name = name; this.inputs = inputs; this.state = state; this.#recording = recording; this.#outputs = outputs; this.#reads = reads; this.#values = values; this.#session = session;
+  constructor(design: Design, state: MemoryState, reads: readonly string[], session: Session) {
+    this.#design = design; this.state = state; this.#reads = reads; this.#session = session;
   }
 
+  get inputs(): Inputs { return this.#design.inputs; }
+
   async run(inputs: NamedTensors): Promise<NamedTensors> {
-    checkInputs(this.#name, this.inputs, inputs);
+    const { name: program, outputs, changes } = this.#design;
+    checkInputs(program, this.inputs, inputs);
     return this.state.exclusive(async () => {
       const feeds: Record<string, HostTensor> = {};
       for (const name of this.#reads) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
       const results = await this.#session.run(feeds);
-      for (const name of Object.keys(this.#recording.nextState)) this.state.commit(name, results[nextName(name)]!);
-      return Object.fromEntries([...this.#outputs].map(([name, modelName]) => {
-        const { shape, type } = this.#recording.outputs[name]!;
-        return [name, { shape: [...shape], dtype: type, data: results[modelName]! } as HostTensor];
-      }));
+      for (const name of changes) this.state.commit(name, results[nextName(name)]!);
+      return Object.fromEntries(Object.entries(outputs).map(([name, { modelName, shape, dtype }]) =>
+        [name, { shape: [...shape], dtype, data: results[modelName]! } as HostTensor]));
     });
   }
 
-  toOnnx(): Uint8Array { return emit(this.#name, this.#values).bytes; }
+  toOnnx(): Uint8Array { return this.#design.emit(0).bytes; }
 
   async save(file: string, { externalAbove = largestModel }: { readonly externalAbove?: number } = {}): Promise<void> {
-    await saveModel(file, (external) => emit(this.#name, this.#values, 0, external), externalAbove);
+    await saveModel(file, (external) => this.#design.emit(0, external), externalAbove);
   }
 
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 
-async function build(name: string, inputs: Inputs, state: MemoryState, recording: Recording, options: { readonly threads?: number; readonly device?: Device }): Promise<Program> {
-  const outputs = new Map(Object.keys(recording.outputs).map((key) => [key, key in inputs ? `${key}:out` : key]));
-  const values = Object.fromEntries([
-    ...[...outputs].map(([key, modelName]) => [modelName, recording.outputs[key]!] as const),
-    ...Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value] as const),
-  ]);
-  if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
+/** Outputs by the names that the model gives them: one that is called like an input gets another. */
+function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<string, Output>; values: Record<string, Value> } {
+  const outputs: Record<string, Output> = {}, values: Record<string, Value> = {};
+  for (const [key, value] of Object.entries(recording.outputs)) {
+    const modelName = key in inputs ? `${key}:out` : key;
+    outputs[key] = { modelName, shape: value.shape, dtype: value.type as DataType };
+    values[modelName] = value;
+  }
+  return { outputs, values };
+}
+
+/** One run is one call of the function. */
+function designStep(name: string, inputs: Inputs, recording: Recording): Design {
+  const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
+  const all = { ...values, ...Object.fromEntries(Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value])) };
+  return { name, inputs, outputs, changes, emit: (block, external) => emit(name, all, block, external) };
+}
+
+/** One run is `steps` calls of the function. */
+function designLoop(name: string, inputs: Inputs, recording: Recording, steps: number): Design {
+  const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
+  const carried = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [nextName(key), { first: recording.state[key]!, next }]));
+  return {
+    name, changes, inputs: stackedInputs(inputs, steps),
+    outputs: Object.fromEntries(Object.entries(outputs).map(([key, output]) => [key, { ...output, shape: [steps, ...output.shape] }])),
+    emit: (block) => emitLoop(name, { steps, inputs: recording.inputs, outputs: values, carried }, block),
+  };
+}
+
+async function build(design: Design, state: MemoryState, options: { readonly threads?: number; readonly device?: Device }): Promise<Program> {
+  const { name } = design;
+  if (Object.keys(design.outputs).length + design.changes.length === 0) {
+    throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
+  }
   const { device } = await currentDevice(options.device);
-  const model = emit(name, values, device === 'cpu' ? await channelBlock() : 0, { location: constantsFile, above: mappedAbove });
+  const model = design.emit(device === 'cpu' ? await channelBlock() : 0, { location: constantsFile, above: mappedAbove });
   const session = await createSession(model, name, threadCount(options.threads), device);
-  return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
+  return new OnnxProgram(design, state, model.inputs, session);
 }
 
 function checkNames(name: string, inputs: Inputs): void {
@@ -102,8 +144,26 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
   if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
-  const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
-  return build(name, inputs, state, recording, options);
+  return build(designStep(name, inputs, recordStep(fn, name, inputs, state)), state, options);
+}
+
+const recordStep = (fn: StepFunction, name: string, inputs: Inputs, state: MemoryState): Recording =>
+  record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
+
+/**
+ * Compiles `steps` runs of a step into one: inputs and outputs are those of all steps, stacked along a new first axis, and the state goes
+ * from step to step inside the graph. Equal to as many single steps, bit for bit on the CPU. On a GPU the state then crosses to
+ * main memory once for all of them; on the CPU it gains nothing.
+ *
+ * @throws GenViewError as {@link compile}; `ProgramInput` when `steps` is no whole number of at least 1
+ */
+export async function compileLoop(fn: StepFunction, inputs: Inputs, options: CompileOptions & { readonly steps: number }): Promise<Program> {
+  const name = options.name ?? 'program', { steps } = options;
+  if (!Number.isInteger(steps) || steps < 1) throw new GenViewError('ProgramInput', `${name}: steps is ${steps}; give a whole number of at least 1`);
+  const state = memoryState(options.state ?? createState({}));
+  checkNames(name, inputs);
+  if (executorName(options.executor) === 'tensorflow') return repeated(await createEagerProgram(name, fn, inputs, state), name, steps);
+  return build(designLoop(name, inputs, recordStep(fn, name, inputs, state), steps), state, options);
 }
 
 /**
@@ -117,5 +177,5 @@ export async function compileInference(fn: InferenceFunction, inputs: Inputs, we
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
-  return build(name, inputs, new MemoryState({}), recording, options);
+  return build(designStep(name, inputs, recording), new MemoryState({}), options);
 }

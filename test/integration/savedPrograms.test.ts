@@ -8,9 +8,11 @@ import { inference as inferenceMode, initialize, scoped } from '../../src/nn/mod
 import { resnet } from '../../src/nn/resnet.ts';
 import { sgd } from '../../src/pretraining/optimizers/sgd.ts';
 import { Random } from '../../src/random.ts';
-import { compile, compileInference, createState } from '../../src/runtime/compile.ts';
+import { compile, compileInference, compileLoop, createState } from '../../src/runtime/compile.ts';
 import type { Program } from '../../src/runtime/program.ts';
+import { stack } from '../../src/runtime/repeated.ts';
 import { float32, int32, scalar, sizeOf, type HostTensor, type NamedTensors } from '../../src/tensor.ts';
+import { batch, initialState, signature, step as smallStep } from '../runtime/smallStep.ts';
 import { pythonWith } from './support/python.ts';
 
 /** Checks a model and runs it; tensors travel as JSON. */
@@ -101,6 +103,16 @@ describe.skipIf('missing' in found)('onnx.checker and the onnxruntime of Python 
     expect(Object.keys(next)).toHaveLength(Object.keys(before).length);
     for (const [name, value] of Object.entries(next)) expectSame(value, compiled.state.get(name.replace(/:next$/, '')), name);
     await compiled.dispose();
+  });
+
+  it('three steps in one Loop', async () => {
+    const looped = await compileLoop(smallStep, signature, { state: createState(initialState()), steps: 3, name: 'loop', threads: 1 }), at = path.join(folder, 'loop.onnx');
+    await looped.save(at);
+    const inputs = stack([0, 1, 2].map(batch));
+    const outputs = inPython(at, { ...inputs, ...Object.fromEntries(Object.entries(looped.state.snapshot()).map(([name, value]) => [`state/${name}`, value])) });
+    expectSame(outputs['loss']!, (await looped.run(inputs))['loss']!, 'losses');
+    for (const name of looped.state.names()) expectSame(outputs[`state/${name}:next`]!, looped.state.get(name), name);
+    await looped.dispose();
   });
 
   it('weights of more than 2 GB, which no .onnx file holds by itself', async () => {
