@@ -1,8 +1,9 @@
 import protobuf from 'protobufjs';
 import { GenViewError } from '../errors.ts';
-import { blockedDomain, writeNodes, type WrittenNode } from './blocking.ts';
+import { blockedDomain, writeNodes, type Names, type WrittenNode } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
+import { writeHalfPrecision, type Precision } from './precision.ts';
 
 /** Operator set our nodes are written for, and the IR version that goes with it (onnx/docs/Versioning.md). */
 const opset = 18, irVersion = 8;
@@ -30,6 +31,19 @@ export const externalAlignment = 4096;
 
 /** Constants below this size stay in the model: shapes, axes and the like, which tools want to see. */
 const smallest = 1024;
+
+/** How a model is written. */
+export interface EmitOptions {
+  /**
+   * Channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a model runs
+   * there only, and in float32 only. @default 0, a model of standard operators
+   */
+  readonly block?: number;
+  /** Where large constants go. @default into the model */
+  readonly external?: External;
+  /** @default 'float32' */
+  readonly precision?: Precision;
+}
 
 /** A protobuf message cannot be larger than 2^31 - 1 bytes; the nodes need some of them. */
 export const largestModel = 2 ** 31 - 1 - 64 * 2 ** 20;
@@ -114,7 +128,7 @@ export const nodeMessage = ({ op, domain, inputs, outputs, attributes }: Written
 });
 
 /** Writes the nodes that compute `outputs`. `inputName` names what a graph input is called here. */
-export function writeGraph(outputs: Readonly<Record<string, Value>>, block: number, inputName: (value: Value) => string = (value) => value.name!): Written {
+export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0, precision = 'float32' }: EmitOptions, inputName: (value: Value) => string = (value) => value.name!): Written {
   const { nodes, leaves } = schedule(Object.values(outputs));
   const inOrder = (values: Value[]): Value[] => values.sort((a, b) => a.id - b.id);
   const reads = inOrder([...leaves].filter((v) => v.data === undefined)), initializers = inOrder([...leaves].filter((v) => v.data !== undefined));
@@ -129,14 +143,15 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, block: numb
   }
   const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
   const vectors = new Map<string, Value>();
-  const written = writeNodes(nodes, {
+  const naming: Names = {
     of: nameOf,
     ints(values) {
       const label = `ints_${values.join('_')}`;
       vectors.set(label, { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) });
       return label;
     },
-  }, block);
+  };
+  const written = precision === 'float32' ? writeNodes(nodes, naming, block) : writeHalfPrecision(nodes, naming, new Set(Object.values(outputs)), precision);
   return {
     nodes: [...written, ...copies].map(nodeMessage),
     constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],
@@ -155,14 +170,11 @@ export const encodeModel = (graph: object, blocked: boolean): Uint8Array => mode
 
 /**
  * Writes the graph that computes `outputs` as a model. Nodes that no output depends on are left out.
- * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
- *   model runs there only. @default 0, a model of standard operators
- * @param external where large constants go. @default into the model
- * @throws GenViewError `ProgramTooLarge` when they do not fit there
+ * @throws GenViewError `ProgramTooLarge` when its constants do not fit into it
  */
-export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0, external?: External): Model {
-  const { nodes, constants, reads, outputs: described, blocked } = writeGraph(outputs, block);
-  const { messages, file } = tensorMessages(constants, name, external);
+export function emit(name: string, outputs: Readonly<Record<string, Value>>, options: EmitOptions = {}): Model {
+  const { nodes, constants, reads, outputs: described, blocked } = writeGraph(outputs, options);
+  const { messages, file } = tensorMessages(constants, name, options.external);
   const graph = { name, node: nodes, initializer: messages, input: reads.map((v) => valueInfo(v.name!, v)), output: described };
   return { bytes: encodeModel(graph, blocked), inputs: reads.map((v) => v.name!), ...(file && { external: file }) };
 }

@@ -1,4 +1,4 @@
-import { encodeModel, nodeMessage, tensorMessages, valueInfo, writeGraph, type Model } from './emit.ts';
+import { encodeModel, nodeMessage, tensorMessages, valueInfo, writeGraph, type EmitOptions, type Model } from './emit.ts';
 import type { Value } from './graph.ts';
 
 /** A step that is repeated inside one graph. */
@@ -21,16 +21,16 @@ const inside = (name: string): string => `${name}:step`;
 /**
  * Writes a model that takes all steps in one ONNX `Loop`: what is carried stays where the engine computes, so that on a GPU weights
  * cross to main memory once for all steps. What the step reads and does not carry (frozen weights) is taken from outside the body.
- * @param block see `emit`
+ * Its constants are always in the model.
  */
-export function emitLoop(name: string, { steps, inputs, outputs, carried }: LoopedStep, block = 0): Model {
+export function emitLoop(name: string, { steps, inputs, outputs, carried }: LoopedStep, options: EmitOptions = {}): Model {
   const stacked = new Set(Object.values(inputs)), changes = Object.entries(carried);
   const replaced = new Set([...stacked, ...changes.map(([, { first }]) => first)]);
   const results = {
     ...Object.fromEntries(changes.map(([label, { next }]) => [inside(label), next])),
     ...Object.fromEntries(Object.entries(outputs).map(([label, value]) => [inside(label), value])),
   };
-  const written = writeGraph(results, block, (value) => (replaced.has(value) ? inside(value.name!) : value.name!));
+  const written = writeGraph(results, options, (value) => (replaced.has(value) ? inside(value.name!) : value.name!));
   const number = { shape: [], type: 'int64' } as const, flag = { shape: [], type: 'bool' } as const;
   const body = {
     name: inside(name),

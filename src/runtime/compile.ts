@@ -1,12 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
-import { emit, largestModel, type External, type Model } from '../compiler/emit.ts';
+import { emit, largestModel, type EmitOptions, type Model } from '../compiler/emit.ts';
 import type { Value } from '../compiler/graph.ts';
 import { emitLoop } from '../compiler/loop.ts';
+import type { Precision } from '../compiler/precision.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
 import { channelBlock } from './channelBlock.ts';
-import { currentDevice, type Device } from './device.ts';
+import { currentDevice } from './device.ts';
 import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
 import { saveModel } from './modelFile.ts';
@@ -22,6 +23,13 @@ export { createState } from './state.ts';
 export type InferenceFunction = (inputs: Record<string, tf.Tensor>, weights: Record<string, tf.Tensor>) => Record<string, tf.Tensor>;
 
 type Inputs = Readonly<Record<string, TensorSpec>>;
+
+/** Whether programs are run eagerly. */
+function isEager(name: string, { executor, precision = 'float32' }: CompileOptions): boolean {
+  if (executorName(executor) === 'onnxruntime') return false;
+  if (precision !== 'float32') throw new GenViewError('PrecisionUnsupported', `${name}: executor "tensorflow" computes in float32 only, not in ${precision}`);
+  return true;
+}
 
 function memoryState(state: State): MemoryState {
   if (state instanceof MemoryState) return state;
@@ -45,7 +53,7 @@ interface Design {
   readonly outputs: Readonly<Record<string, Output>>;
   /** Names of the state tensors that a run changes. */
   readonly changes: readonly string[];
-  emit(block: number, external?: External): Model;
+  emit(options: EmitOptions): Model;
 }
 
 class OnnxProgram implements Program {
@@ -74,10 +82,10 @@ class OnnxProgram implements Program {
     });
   }
 
-  toOnnx(): Uint8Array { return this.#design.emit(0).bytes; }
+  toOnnx(): Uint8Array { return this.#design.emit({}).bytes; }
 
   async save(file: string, { externalAbove = largestModel }: { readonly externalAbove?: number } = {}): Promise<void> {
-    await saveModel(file, (external) => this.#design.emit(0, external), externalAbove);
+    await saveModel(file, (external) => this.#design.emit({ external }), externalAbove);
   }
 
   async dispose(): Promise<void> { await this.#session.dispose(); }
@@ -95,30 +103,33 @@ function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<stri
 }
 
 /** One run is one call of the function. */
-function designStep(name: string, inputs: Inputs, recording: Recording): Design {
+function designStep(name: string, inputs: Inputs, recording: Recording, precision: Precision = 'float32'): Design {
   const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
   const all = { ...values, ...Object.fromEntries(Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value])) };
-  return { name, inputs, outputs, changes, emit: (block, external) => emit(name, all, block, external) };
+  return { name, inputs, outputs, changes, emit: (options) => emit(name, all, { ...options, precision }) };
 }
 
 /** One run is `steps` calls of the function. */
-function designLoop(name: string, inputs: Inputs, recording: Recording, steps: number): Design {
+function designLoop(name: string, inputs: Inputs, recording: Recording, steps: number, precision: Precision = 'float32'): Design {
   const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
   const carried = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [nextName(key), { first: recording.state[key]!, next }]));
   return {
     name, changes, inputs: stackedInputs(inputs, steps),
     outputs: Object.fromEntries(Object.entries(outputs).map(([key, output]) => [key, { ...output, shape: [steps, ...output.shape] }])),
-    emit: (block) => emitLoop(name, { steps, inputs: recording.inputs, outputs: values, carried }, block),
+    emit: (options) => emitLoop(name, { steps, inputs: recording.inputs, outputs: values, carried }, { ...options, precision }),
   };
 }
 
-async function build(design: Design, state: MemoryState, options: { readonly threads?: number; readonly device?: Device }): Promise<Program> {
+async function build(design: Design, state: MemoryState, options: Pick<CompileOptions, 'threads' | 'device' | 'precision'>): Promise<Program> {
   const { name } = design;
   if (Object.keys(design.outputs).length + design.changes.length === 0) {
     throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
   }
   const { device } = await currentDevice(options.device);
-  const model = design.emit(device === 'cpu' ? await channelBlock() : 0, { location: constantsFile, above: mappedAbove });
+  if (device === 'cpu' && options.precision === 'bfloat16') {
+    throw new GenViewError('PrecisionUnsupported', `${name}: the CPU computes nothing in bfloat16; choose float32, or a GPU`);
+  }
+  const model = design.emit({ block: device === 'cpu' ? await channelBlock() : 0, external: { location: constantsFile, above: mappedAbove } });
   const session = await createSession(model, name, threadCount(options.threads), device);
   return new OnnxProgram(design, state, model.inputs, session);
 }
@@ -143,8 +154,8 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
   const name = options.name ?? 'program';
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
-  if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
-  return build(designStep(name, inputs, recordStep(fn, name, inputs, state)), state, options);
+  if (isEager(name, options)) return createEagerProgram(name, fn, inputs, state);
+  return build(designStep(name, inputs, recordStep(fn, name, inputs, state), options.precision), state, options);
 }
 
 const recordStep = (fn: StepFunction, name: string, inputs: Inputs, state: MemoryState): Recording =>
@@ -162,8 +173,8 @@ export async function compileLoop(fn: StepFunction, inputs: Inputs, options: Com
   if (!Number.isInteger(steps) || steps < 1) throw new GenViewError('ProgramInput', `${name}: steps is ${steps}; give a whole number of at least 1`);
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
-  if (executorName(options.executor) === 'tensorflow') return repeated(await createEagerProgram(name, fn, inputs, state), name, steps);
-  return build(designLoop(name, inputs, recordStep(fn, name, inputs, state), steps), state, options);
+  if (isEager(name, options)) return repeated(await createEagerProgram(name, fn, inputs, state), name, steps);
+  return build(designLoop(name, inputs, recordStep(fn, name, inputs, state), steps, options.precision), state, options);
 }
 
 /**
@@ -173,9 +184,9 @@ export async function compileLoop(fn: StepFunction, inputs: Inputs, options: Com
 export async function compileInference(fn: InferenceFunction, inputs: Inputs, weights: NamedTensors, options: Omit<CompileOptions, 'state'> = {}): Promise<Program> {
   const name = options.name ?? 'program';
   checkNames(name, inputs);
-  if (executorName(options.executor) === 'tensorflow') {
+  if (isEager(name, options)) {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
-  return build(designStep(name, inputs, recording), new MemoryState({}), options);
+  return build(designStep(name, inputs, recording, options.precision), new MemoryState({}), options);
 }

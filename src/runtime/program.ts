@@ -1,4 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
+import type { Precision } from '../compiler/precision.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
 import type { Device } from './device.ts';
 import type { Executor } from './executor.ts';
@@ -37,6 +38,11 @@ export interface CompileOptions {
   readonly executor?: Executor;
   /** Of executor onnxruntime. @default GENVIEW_DEVICE, else the first GPU that can be used, else 'cpu' */
   readonly device?: Device;
+  /**
+   * Of executor onnxruntime: what matrix products and convolutions are computed in; the state stays float32. Half precision is meant for GPUs: the CPU
+   * has float16 by rounding only, which is slower, and no bfloat16. Training in float16 needs `withLossScaling`. @default 'float32'
+   */
+  readonly precision?: Precision;
   /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
   readonly threads?: number;
   /** Shown in errors and profiles. @default 'program' */

@@ -4,7 +4,9 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inference as inferenceMode, initialize, scoped } from '../../src/nn/module.ts';
+import { emit } from '../../src/compiler/emit.ts';
+import { record } from '../../src/compiler/record.ts';
+import { inference as inferenceMode, initialize, prefixed, scoped } from '../../src/nn/module.ts';
 import { resnet } from '../../src/nn/resnet.ts';
 import { sgd } from '../../src/pretraining/optimizers/sgd.ts';
 import { Random } from '../../src/random.ts';
@@ -113,6 +115,22 @@ describe.skipIf('missing' in found)('onnx.checker and the onnxruntime of Python 
     expectSame(outputs['loss']!, (await looped.run(inputs))['loss']!, 'losses');
     for (const name of looped.state.names()) expectSame(outputs[`state/${name}:next`]!, looped.state.get(name), name);
     await looped.dispose();
+  });
+
+  it('products in bfloat16, which only a GPU computes: checked, not run', () => {
+    const { outputs, nextState } = record(smallStep, { name: 'brain', inputs: signature, state: Object.fromEntries(Object.entries(initialState()).map(([name, { shape }]) => [name, { shape }])) });
+    const at = path.join(folder, 'brain.onnx');
+    writeFileSync(at, emit('brain', { ...outputs, ...prefixed(nextState, 'next/') }, { precision: 'bfloat16' }).bytes);
+    if ('python' in found) execFileSync(found.python, ['-c', 'import onnx, sys; onnx.checker.check_model(sys.argv[1], full_check=True)', at], { stdio: ['ignore', 'inherit', 'inherit'] });
+  });
+
+  it('products in half precision', async () => {
+    const narrow = await compile(smallStep, signature, { state: createState(initialState()), precision: 'float16', device: 'cpu', name: 'half', threads: 1 }), at = path.join(folder, 'half.onnx');
+    await narrow.save(at);
+    const state = Object.fromEntries(Object.entries(narrow.state.snapshot()).map(([name, value]) => [`state/${name}`, value]));
+    const { loss } = inPython(at, { ...batch(0), ...state });
+    expect(loss!.data[0]! / (await narrow.run(batch(0)))['loss']!.data[0]!).toBeCloseTo(1, 2);
+    await narrow.dispose();
   });
 
   it('weights of more than 2 GB, which no .onnx file holds by itself', async () => {

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { Random } from '../../src/random.ts';
+import type { Gradients, ScalableStep } from '../../src/pretraining/optimizers/lossScaling.ts';
 import type { StepFunction } from '../../src/runtime/program.ts';
 import { float32, int32, scalar, sizeOf, type HostTensor, type NamedTensors } from '../../src/tensor.ts';
 
@@ -20,14 +21,14 @@ export function initialState(): NamedTensors {
 }
 
 /** Convolutions, batch statistics, cross entropy, momentum, a moving average and a queue: what a real step has. */
-export const step: StepFunction = ({ images, labels, rate }, state) => {
+export const scalableStep: ScalableStep = ({ images, labels, rate }, state, gradients) => {
   const features = (): tf.Tensor2D => {
     const convolve = (x: tf.Tensor, filter: tf.Tensor, stride: number): tf.Tensor4D => tf.conv2d(x as tf.Tensor4D, tf.transpose(filter, [2, 3, 1, 0]) as tf.Tensor4D, stride, 'same');
     const y = convolve(tf.relu(convolve(images!, state['conv']!, 2)), state['block']!, 1);
     const { mean, variance } = tf.moments(y, [0, 1, 2]);
     return tf.mean(tf.relu(tf.mul(tf.mul(tf.sub(y, mean), tf.rsqrt(tf.add(variance, 1e-5))), state['scale']!)), [1, 2]);
   };
-  const { value, grads } = tf.variableGrads(() => {
+  const { value, grads } = gradients(() => {
     const logits = tf.matMul(features(), state['linear'] as tf.Tensor2D, false, true);
     return tf.neg(tf.mean(tf.sum(tf.mul(tf.logSoftmax(logits), tf.oneHot(labels as tf.Tensor1D, 4)), 1)));
   }, names.map((name) => state[name]!));
@@ -40,6 +41,8 @@ export const step: StepFunction = ({ images, labels, rate }, state) => {
   }
   return { loss: value };
 };
+
+export const step: StepFunction = (inputs, state) => scalableStep(inputs, state, tf.variableGrads as Gradients);
 
 /** The batch of step k: the same in every run. */
 export function batch(k: number): NamedTensors {
