@@ -1,6 +1,6 @@
 import protobuf from 'protobufjs';
 import { GenViewError } from '../errors.ts';
-import { blockedDomain, writeNodes, type Names, type WrittenNode } from './blocking.ts';
+import { writeNodes, type Names, type WrittenNode } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
 import { writeHalfPrecision, type Precision } from './precision.ts';
@@ -111,8 +111,8 @@ export interface Written {
   /** Graph inputs that some output depends on, by their own names. */
   readonly reads: readonly Value[];
   readonly outputs: readonly object[];
-  /** Whether blocked convolutions are among the nodes. */
-  readonly blocked: boolean;
+  /** Operator domains of the nodes beside ONNX's own. */
+  readonly domains: readonly string[];
 }
 
 export const valueInfo = (label: string, { shape, type }: Pick<Value, 'shape' | 'type'>): object =>
@@ -157,14 +157,14 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
     constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],
     reads,
     outputs: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
-    blocked: written.some(({ domain }) => domain !== undefined),
+    domains: [...new Set(written.flatMap(({ domain }) => domain ?? []))],
   };
 }
 
-export const encodeModel = (graph: object, blocked: boolean): Uint8Array => modelType.encode({
+export const encodeModel = (graph: object, domains: readonly string[]): Uint8Array => modelType.encode({
   ir_version: irVersion,
   producer_name: 'genview',
-  opset_import: [{ domain: '', version: opset }, ...(blocked ? [{ domain: blockedDomain, version: 1 }] : [])],
+  opset_import: [{ domain: '', version: opset }, ...domains.map((domain) => ({ domain, version: 1 }))],
   graph,
 }).finish();
 
@@ -173,10 +173,10 @@ export const encodeModel = (graph: object, blocked: boolean): Uint8Array => mode
  * @throws GenViewError `ProgramTooLarge` when its constants do not fit into it
  */
 export function emit(name: string, outputs: Readonly<Record<string, Value>>, options: EmitOptions = {}): Model {
-  const { nodes, constants, reads, outputs: described, blocked } = writeGraph(outputs, options);
+  const { nodes, constants, reads, outputs: described, domains } = writeGraph(outputs, options);
   const { messages, file } = tensorMessages(constants, name, options.external);
   const graph = { name, node: nodes, initializer: messages, input: reads.map((v) => valueInfo(v.name!, v)), output: described };
-  return { bytes: encodeModel(graph, blocked), inputs: reads.map((v) => v.name!), ...(file && { external: file }) };
+  return { bytes: encodeModel(graph, domains), inputs: reads.map((v) => v.name!), ...(file && { external: file }) };
 }
 
 /** The parts of a model that we look at. */

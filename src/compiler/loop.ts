@@ -59,5 +59,5 @@ export function emitLoop(name: string, { steps, inputs, outputs, carried }: Loop
     input: reads.map((value) => valueInfo(value.name!, stacked.has(value) ? stack(value) : value)),
     output: [...changes.map(([label, { next }]) => valueInfo(label, next)), ...Object.entries(outputs).map(([label, value]) => valueInfo(label, stack(value)))],
   };
-  return { bytes: encodeModel(graph, written.blocked), inputs: reads.map((value) => value.name!) };
+  return { bytes: encodeModel(graph, written.domains), inputs: reads.map((value) => value.name!) };
 }

@@ -1,4 +1,4 @@
-import type { Names, WrittenNode } from './blocking.ts';
+import { writeNodes, type Names, type WrittenNode } from './blocking.ts';
 import { typeCode, type Node, type Value } from './graph.ts';
 
 /**
@@ -52,7 +52,7 @@ export function writeHalfPrecision(nodes: readonly Node[], names: Names, returne
   for (const node of nodes) {
     const { op, attributes } = node;
     if (!half.has(node)) {
-      written.push({ op, inputs: node.inputs.map((value) => names.of(value)), outputs: node.outputs.map((value) => names.of(value)), attributes });
+      written.push(...writeNodes([node], names, 0));
       continue;
     }
     const output = node.outputs[0]!;

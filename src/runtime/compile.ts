@@ -177,6 +177,28 @@ export async function compileLoop(fn: StepFunction, inputs: Inputs, options: Com
   return build(designLoop(name, inputs, recordStep(fn, name, inputs, state), steps, options.precision), state, options);
 }
 
+export interface WriteOptions {
+  /** Names, shapes and types of the state; its values are not written. @default an empty state */
+  readonly state?: State;
+  /** Steps in one run, as of {@link compileLoop}. @default one step, without a loop */
+  readonly steps?: number;
+  /** @default 'float32' */
+  readonly precision?: Precision;
+  /** @default 'program' */
+  readonly name?: string;
+  /** @default see `Program.save` */
+  readonly externalAbove?: number;
+}
+
+/** Writes a step as an .onnx file (see `Program.save`) for another machine: nothing of it is loaded or run here. */
+export async function writeProgram(file: string, fn: StepFunction, inputs: Inputs, options: WriteOptions = {}): Promise<void> {
+  const { name = 'program', steps, precision } = options;
+  checkNames(name, inputs);
+  const recording = recordStep(fn, name, inputs, memoryState(options.state ?? createState({})));
+  const design = steps === undefined ? designStep(name, inputs, recording, precision) : designLoop(name, inputs, recording, steps, precision);
+  await saveModel(file, (external) => design.emit({ external }), options.externalAbove ?? largestModel);
+}
+
 /**
  * Compiles a forward pass with fixed weights: they become constants of the graph, which onnxruntime re-orders for its
  * fastest kernels and folds (batch normalization into convolutions) when the program is loaded.

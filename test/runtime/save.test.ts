@@ -4,11 +4,12 @@ import path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import * as ort from 'onnxruntime-node';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { compile, compileInference, createState } from '../../src/runtime/compile.ts';
+import { compile, compileInference, compileLoop, createState, writeProgram } from '../../src/runtime/compile.ts';
 import type { Program } from '../../src/runtime/program.ts';
 import { float32, type NamedTensors } from '../../src/tensor.ts';
 import { normal } from '../compiler/agreement.ts';
 import { decodeModel } from './model.ts';
+import { initialState, signature, step } from './smallStep.ts';
 
 let folder: string;
 beforeEach(() => { folder = mkdtempSync(path.join(tmpdir(), 'genview-save-')); });
@@ -89,6 +90,15 @@ describe('a saved program', () => {
     await expect(eager.save(file)).rejects.toMatchObject({ code: 'UnsupportedOperation' });
     expect(statSync(file).size).toBeGreaterThan(0);
   });
+});
+
+it('a step is written for another machine as it would be saved here', async () => {
+  const at = (name: string): string => path.join(folder, `${name}.onnx`), state = createState(initialState());
+  const [single, looped] = await Promise.all([compile(step, signature, { state, name: 'step' }), compileLoop(step, signature, { state, name: 'step', steps: 3, precision: 'float16', device: 'cpu' })]);
+  await Promise.all([writeProgram(at('single'), step, signature, { state, name: 'step' }), writeProgram(at('looped'), step, signature, { state, name: 'step', steps: 3, precision: 'float16' })]);
+  expect(readFileSync(at('single')).equals(single.toOnnx())).toBe(true);
+  expect(readFileSync(at('looped')).equals(looped.toOnnx())).toBe(true);
+  await Promise.all([single.dispose(), looped.dispose()]);
 });
 
 it('many weights are loaded from a mapped file and give the same results', async () => {
