@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
 import { centreCrop, toPixels, type Image } from '../dataset/image.ts';
-import { GenViewError } from '../errors.ts';
+import { backboneNetwork, type FeatureNetwork } from '../nn/backbone.ts';
 import { inference } from '../nn/module.ts';
-import { resnet, resnetConfig, type ResNet } from '../nn/resnet.ts';
 import { decodeSafetensors } from '../nn/safetensors.ts';
+import { loadWeights } from '../nn/weights.ts';
 import type { BackboneRecipe } from '../recipe/recipe.ts';
 import { compileInference } from '../runtime/compile.ts';
 import { readJson } from '../storage/index.ts';
@@ -20,27 +20,20 @@ export interface EncoderDescription {
   readonly std: readonly [number, number, number];
 }
 
-/** A pretrained network and its tensors: parameters and running statistics in torchvision's names. */
+/** A pretrained network and its tensors: parameters and buffers in the names of torchvision or timm. */
 export interface PretrainedEncoder extends EncoderDescription {
-  readonly network: ResNet;
+  readonly network: FeatureNetwork;
   readonly weights: NamedTensors;
 }
 
-/** Reads what Pretrain wrote. Throws `ObjectNotFound`, or `WeightsInvalid` when tensors are missing or of another shape. */
+/** Reads what Pretrain wrote. Throws `ObjectNotFound`, or `WeightsInvalid` when tensors are missing, superfluous or of another shape. */
 export async function readEncoder(store: ObjectStore, pretrainPrefix: string): Promise<PretrainedEncoder> {
   const description = await readJson<EncoderDescription>(store, `${pretrainPrefix}encoder.json`);
   const key = `${pretrainPrefix}encoder.safetensors`;
   const { tensors } = decodeSafetensors(await store.get(key), store.url(key));
-  const network = resnet(resnetConfig(description.backbone));
-  const weights: NamedTensors = {};
-  for (const { name, shape } of network.parameters) {
-    const tensor = tensors[name];
-    if (tensor?.dtype !== 'float32' || tensor.shape.join() !== shape.join()) {
-      const found = tensor ? `${tensor.dtype} of shape [${tensor.shape.join(', ')}]` : 'missing';
-      throw new GenViewError('WeightsInvalid', `${store.url(key)}: tensor ${name} is ${found}, ${description.backbone.name} of width ${description.backbone.width} needs float32 of shape [${shape.join(', ')}]; run Pretrain again`);
-    }
-    weights[name] = tensor;
-  }
+  // Whatever pretraining kept fixed, fine-tuning trains.
+  const network = backboneNetwork(description.backbone, description.imageSize, { frozenPatches: false });
+  const weights = loadWeights(network, tensors, { source: store.url(key), remedy: 'run Pretrain again' });
   return { ...description, network, weights };
 }
 
@@ -70,7 +63,7 @@ export interface Backbone {
   readonly description: EncoderDescription;
   /** Width d of the features. */
   readonly featureSize: number;
-  /** Globally pooled features of images of `imageSize` pixels, [images.length, d] row-major. */
+  /** Features (of a ResNet globally pooled, of a Vision Transformer its class token's) of images of `imageSize` pixels, [images.length, d] row-major. */
   features(images: readonly Image[]): Promise<Float32Array>;
   dispose(): Promise<void>;
 }

@@ -6,9 +6,10 @@ import type { Mode, Module, ParameterSpec, Weights } from './module.ts';
 /** First values of a parameter of the given shape. */
 export type Initializer = (shape: readonly number[], random: Random) => HostTensor;
 
-const filled = (value: number): Initializer => (shape) => float32(new Float32Array(sizeOf(shape)).fill(value), shape);
-export const zeros: Initializer = filled(0);
-export const ones: Initializer = filled(1);
+/** The same value everywhere. */
+export const constant = (value: number): Initializer => (shape) => float32(new Float32Array(sizeOf(shape)).fill(value), shape);
+export const zeros: Initializer = constant(0);
+export const ones: Initializer = constant(1);
 
 /** N(0, standardDeviation). */
 export function normal(standardDeviation: number): Initializer {
@@ -20,14 +21,17 @@ export function uniform(bound: number): Initializer {
   return (shape, random) => float32(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-bound, bound)), shape);
 }
 
+/** Glorot and Bengio 2010, as PyTorch's xavier_uniform_: U(±sqrt(6 / (fan in + fan out))) for [out, in]. */
+export const xavierUniform: Initializer = (shape, random) => uniform(Math.sqrt(6 / (shape[0]! + shape[1]!)))(shape, random);
+
 /** He et al. 2015, fan-out mode, as torchvision initialises ResNet convolutions: std = sqrt(2 / (out * kh * kw)). */
 export const kaimingFanOut: Initializer = (shape, random) => normal(Math.sqrt(2 / (shape[0]! * sizeOf(shape.slice(2)))))(shape, random);
 
-function parameter(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+export function parameter(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
   return { name, shape, kind: 'parameter', initialize: (random) => initialize(shape, random) };
 }
 
-function buffer(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
+export function buffer(name: string, shape: readonly number[], initialize: Initializer): ParameterSpec {
   return { ...parameter(name, shape, initialize), kind: 'buffer' };
 }
 
@@ -98,7 +102,7 @@ export function batchNorm(name: string, channels: number, options: BatchNormOpti
   const { affine = true, epsilon = 1e-5, momentum = 0.1 } = options;
   return {
     parameters: [
-      ...(affine ? [parameter(`${name}.weight`, [channels], filled(options.scale ?? 1)), parameter(`${name}.bias`, [channels], zeros)] : []),
+      ...(affine ? [parameter(`${name}.weight`, [channels], constant(options.scale ?? 1)), parameter(`${name}.bias`, [channels], zeros)] : []),
       buffer(`${name}.running_mean`, [channels], zeros),
       buffer(`${name}.running_var`, [channels], ones),
     ],
@@ -109,30 +113,50 @@ export function batchNorm(name: string, channels: number, options: BatchNormOpti
         const scale = tf.mul(gamma, tf.rsqrt(tf.add(weight(weights, `${name}.running_var`), epsilon)));
         return tf.add(tf.mul(x, scale), tf.sub(beta, tf.mul(weight(weights, `${name}.running_mean`), scale)));
       }
-      const axes = x.shape.map((_, i) => i).slice(0, -1);
       const count = x.size / channels;
-      // Statistics are taken outside the custom gradient, which accounts for them itself.
-      const mean = tf.mean(x, axes);
-      const variance = tf.mean(tf.squaredDifference(x, mean), axes);
+      const { value, mean, variance } = normalizeBatch(x, gamma, beta, epsilon);
       if (mode.updateBuffer) {
-        const blend = (buffer: string, value: tf.Tensor): void =>
-          mode.updateBuffer!(buffer, tf.add(tf.mul(weight(weights, buffer), 1 - momentum), tf.mul(value, momentum)));
+        const blend = (buffer: string, statistic: tf.Tensor): void =>
+          mode.updateBuffer!(buffer, tf.add(tf.mul(weight(weights, buffer), 1 - momentum), tf.mul(statistic, momentum)));
         blend(`${name}.running_mean`, mean);
         blend(`${name}.running_var`, tf.mul(variance, count / Math.max(count - 1, 1)));
       }
-      return normalizeBatch(x, gamma, beta, mean, tf.rsqrt(tf.add(variance, epsilon)), axes, count);
+      return value;
     },
   };
 }
 
-/** gamma (x - mean) / deviation + beta with the gradient of the whole normalisation in one multiply-add pass over x. */
-function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, inverse: tf.Tensor, axes: number[], count: number): tf.Tensor {
+/**
+ * scale (x - mean) / sqrt(variance + epsilon) + shift over all axes but the last, with the (biased) statistics it took; one node
+ * where the backend has it. No gradient of its own.
+ */
+function batchNormalized(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, epsilon: number): [tf.Tensor, tf.Tensor, tf.Tensor] {
+  if (tf.getKernel('NormalizeBatch', tf.getBackend())) {
+    return tf.engine().runKernel('NormalizeBatch', { x, scale, shift }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor, tf.Tensor];
+  }
+  const axes = x.shape.map((_, i) => i).slice(0, -1);
+  const mean = tf.mean(x, axes), variance = tf.mean(tf.squaredDifference(x, mean), axes);
+  const factor = tf.mul(scale, tf.rsqrt(tf.add(variance, epsilon)));
+  return [tf.add(tf.mul(x, factor), tf.sub(shift, tf.mul(mean, factor))), mean, variance];
+}
+
+/**
+ * Batch normalisation and the statistics of the batch; the gradient of the whole normalisation is one multiply-add pass over x. No gradient
+ * flows through `mean` and `variance`: they are for running averages.
+ */
+function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: number): { value: tf.Tensor; mean: tf.Tensor; variance: tf.Tensor } {
+  const axes = x.shape.map((_, i) => i).slice(0, -1), count = x.size / x.shape.at(-1)!;
+  const statistics: { mean?: tf.Tensor; variance?: tf.Tensor } = {};
   const operation = tf.customGrad((...args: unknown[]) => {
     const [input, scaleIn, shiftIn, save] = args as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc];
-    const scale = tf.mul(scaleIn, inverse);
-    save([input, scale, mean, inverse]);
+    const [value, mean, variance] = batchNormalized(input, scaleIn, shiftIn, epsilon);
+    // tf.customGrad returns one tensor; the statistics leave its scope by being kept.
+    statistics.mean = tf.keep(mean);
+    statistics.variance = tf.keep(variance);
+    const inverse = tf.rsqrt(tf.add(variance, epsilon));
+    save([input, tf.mul(scaleIn, inverse), mean, inverse]);
     return {
-      value: tf.add(tf.mul(input, scale), tf.sub(shiftIn, tf.mul(mean, scale))),
+      value,
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
         const [xs, s, m, inv] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
         const sumDy = tf.sum(dy, axes);
@@ -144,20 +168,31 @@ function normalizeBatch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: t
       },
     };
   });
-  return operation(x, gamma, beta);
+  const value = operation(x, gamma, beta);
+  const [mean, variance] = [statistics.mean!, statistics.variance!].map((kept) => {
+    const copy = tf.clone(kept);
+    kept.dispose();
+    return copy;
+  }) as [tf.Tensor, tf.Tensor];
+  return { value, mean, variance };
 }
 
+/** Scale and shift of every element of the last axis, [size]. */
+export interface Affine { readonly scale: tf.Tensor1D; readonly shift: tf.Tensor1D }
+
 /**
- * (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon) with that axis kept as 1. No gradient
- * of its own: for use inside custom gradients. One node where the backend has it.
+ * (x - mean) / sqrt(variance + epsilon) over the last axis, times scale plus shift where they are given, and
+ * 1 / sqrt(variance + epsilon) with that axis kept as 1. No gradient of its own: for use inside custom gradients. One node
+ * where the backend has it.
  */
-function standardized(x: tf.Tensor, epsilon: number): [tf.Tensor, tf.Tensor] {
+export function standardized(x: tf.Tensor, epsilon: number, affine?: Affine): [tf.Tensor, tf.Tensor] {
   if (tf.getKernel('Standardize', tf.getBackend())) {
-    return tf.engine().runKernel('Standardize', { x }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor];
+    return tf.engine().runKernel('Standardize', { x, ...affine }, { epsilon }) as unknown as [tf.Tensor, tf.Tensor];
   }
   const centred = tf.sub(x, tf.mean(x, -1, true));
   const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
-  return [tf.mul(centred, inverse), inverse];
+  const normal = tf.mul(centred, inverse);
+  return [affine ? tf.add(tf.mul(normal, affine.scale), affine.shift) : normal, inverse];
 }
 
 /** (x - mean) / sqrt(variance + epsilon) over the last axis, with its own gradient. */

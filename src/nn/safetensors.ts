@@ -1,13 +1,13 @@
 import { GenViewError } from '../errors.ts';
 import { sizeOf, type DataType, type HostTensor, type NamedTensors } from '../tensor.ts';
 
-/** Element types of the file format that we read; 16-bit floats are widened to float32. */
-type StoredType = 'F32' | 'F16' | 'BF16' | 'I32' | 'BOOL';
+/** Element types of the file format that we read; 16-bit floats are widened to float32, 64-bit integers become int32. */
+type StoredType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'BOOL';
 
 interface Entry { dtype: StoredType; shape: number[]; data_offsets: [number, number] }
 
 const storedTypeOf: Record<DataType, StoredType> = { float32: 'F32', int32: 'I32', bool: 'BOOL' };
-const bytesOf: Record<StoredType, number> = { F32: 4, F16: 2, BF16: 2, I32: 4, BOOL: 1 };
+const bytesOf: Record<StoredType, number> = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, BOOL: 1 };
 
 /**
  * A safetensors file: 8 bytes of header length, a JSON header, the tensors one behind another in the order of their
@@ -63,6 +63,8 @@ function decode(dtype: StoredType, shape: number[], own: Uint8Array): HostTensor
   switch (dtype) {
     case 'F32': return { shape, dtype: 'float32', data: new Float32Array(own.buffer) };
     case 'I32': return { shape, dtype: 'int32', data: new Int32Array(own.buffer) };
+    // PyTorch's counters and positions; values beyond 32 bits wrap.
+    case 'I64': return { shape, dtype: 'int32', data: Int32Array.from(new BigInt64Array(own.buffer), (value) => Number(BigInt.asIntN(32, value))) };
     case 'BOOL': return { shape, dtype: 'bool', data: own };
     case 'F16': return { shape, dtype: 'float32', data: Float32Array.from(new Uint16Array(own.buffer), fromHalf) };
     case 'BF16': {

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { initialize, prefixed, scoped, type ParameterSpec, type Weights } from '../nn/module.ts';
 import type { PretrainingRecipe } from '../recipe/recipe.ts';
 import type { StepFunction, TensorSpec } from '../runtime/program.ts';
-import { float32, sizeOf, type NamedTensors } from '../tensor.ts';
+import { float32, scalar, sizeOf, type NamedTensors } from '../tensor.ts';
 import type { Method, Views } from './methods/method.ts';
 import { optimizerOf } from './optimizers/optimizer.ts';
 
@@ -14,7 +14,7 @@ export interface Step {
 
 /**
  * The training step of a method. State names: the network's own (`backbone.…`, `projector.…`), `momentum.<name>`,
- * `optimizer.<name>`, and the method's memory.
+ * `optimizer.<name>` (with AdamW `optimizer.<name>.mean`, `optimizer.<name>.square` and `optimizer.step`), and the method's memory.
  */
 export interface TrainingSteps {
   /** Every tensor of the state, first values. */
@@ -44,7 +44,7 @@ export function trainingSteps(method: Method, recipe: PretrainingRecipe, process
   const n = recipe.batch / processes;
   const parameters = method.parameters.filter((p) => p.kind === 'parameter');
   const buffers = method.parameters.filter((p) => p.kind === 'buffer');
-  const rule = optimizerOf(recipe.optimizer);
+  const optimizer = optimizerOf(recipe.optimizer);
   const memoryNames = Object.keys(method.initialMemory(0));
   const { keyCount } = method, keySize = recipe.head.output;
 
@@ -95,10 +95,13 @@ export function trainingSteps(method: Method, recipe: PretrainingRecipe, process
   };
 
   const applyGradients = (gradients: readonly tf.Tensor[], learningRate: tf.Tensor, state: Record<string, tf.Variable>): void => {
+    const step = optimizer.counts ? tf.add(state['optimizer.step']!, 1) : undefined;
+    if (step) state['optimizer.step']!.assign(step);
     for (const [i, { name }] of parameters.entries()) {
-      const next = rule(name, state[name]!, gradients[i]!, state[`optimizer.${name}`]!, learningRate);
+      const kept = optimizer.suffixes.map((suffix) => state[`optimizer.${name}${suffix}`]!);
+      const next = optimizer.update(name, state[name]!, gradients[i]!, kept, learningRate, step);
       state[name]!.assign(next.parameter);
-      state[`optimizer.${name}`]!.assign(next.buffer);
+      for (const [k, variable] of kept.entries()) variable.assign(next.kept[k]!);
     }
   };
 
@@ -113,8 +116,9 @@ export function trainingSteps(method: Method, recipe: PretrainingRecipe, process
     initialState(seed) {
       const online = initialize(method, seed);
       const average = Object.fromEntries(parameters.filter((p) => method.hasMomentum(p.name)).map(({ name }) => [name, copyOf(online[name]!)]));
-      const momenta = Object.fromEntries(parameters.map((p) => [p.name, zerosOf(p)]));
-      return { ...online, ...prefixed(average, 'momentum.'), ...prefixed(momenta, 'optimizer.'), ...method.initialMemory(seed) };
+      const kept = Object.fromEntries(parameters.flatMap((p) => optimizer.suffixes.map((suffix) => [`${p.name}${suffix}`, zerosOf(p)])));
+      const count: NamedTensors = optimizer.counts ? { 'optimizer.step': scalar(0) } : {};
+      return { ...online, ...prefixed(average, 'momentum.'), ...prefixed(kept, 'optimizer.'), ...count, ...method.initialMemory(seed) };
     },
     whole: {
       inputs: { view1: view, view2: view, weights: { shape: [n] }, learningRate: scalarSpec, ema: scalarSpec },

@@ -1,3 +1,4 @@
+import { featureSize, isViT } from './backbone.ts';
 import type { AugmentationRecipe, BackboneRecipe, EvaluationRecipe, NoiseStrategy, OptimizerRecipe, PretrainingRecipe, Recipe, VariantRecipe } from './recipe.ts';
 import type { NoiseFile, PretrainingFile, RecipeFile } from './schema.ts';
 
@@ -57,7 +58,7 @@ function completeVariants(file: RecipeFile): VariantRecipe[] {
 
 /**
  * A variant's settings over the recipe's: objects field by field, everything else replaced as a whole. An optimizer of
- * another name replaces the recipe's altogether, since its figures would not fit.
+ * another name and a backbone of another family replace the recipe's altogether, since its figures would not fit.
  */
 export function overlay(base: PretrainingFile, over: PretrainingFile): PretrainingFile {
   const merge = (a: unknown, b: unknown): unknown => {
@@ -66,33 +67,29 @@ export function overlay(base: PretrainingFile, over: PretrainingFile): Pretraini
     return Object.fromEntries([...new Set([...Object.keys(a), ...Object.keys(b)])].map((key) => [key, merge(a[key], b[key])]));
   };
   const merged = merge(base, over) as PretrainingFile;
-  const replaced = over.optimizer?.name !== undefined && over.optimizer.name !== optimizerName(base);
-  return replaced ? { ...merged, optimizer: over.optimizer } : merged;
+  const optimizer = over.optimizer?.name !== undefined && over.optimizer.name !== optimizerName(base) ? over.optimizer : merged.optimizer;
+  const family = ({ name = 'resnet18' }: NonNullable<PretrainingFile['backbone']>): boolean => isViT({ name });
+  const backbone = over.backbone?.name !== undefined && family(over.backbone) !== family(base.backbone ?? {}) ? over.backbone : merged.backbone;
+  return { ...merged, ...(optimizer && { optimizer }), ...(backbone && { backbone }) };
 }
 
 function isPlain(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-const optimizerName = (file: PretrainingFile): OptimizerRecipe['name'] => file.optimizer?.name ?? (file.method === 'mocov3' ? 'lars' : 'sgd');
+const namesViT = (file: PretrainingFile): boolean => isViT({ name: file.backbone?.name ?? 'resnet18' });
 
-/** Width of the pooled features: resnet18 has four stages, resnet-small three, and each doubles the channels. */
-export function featureSize(backbone: Pick<BackboneRecipe, 'name' | 'width'>): number {
-  return backbone.width * (backbone.name === 'resnet-small' ? 4 : 8);
-}
+const optimizerName = (file: PretrainingFile): OptimizerRecipe['name'] => file.optimizer?.name ?? (file.method !== 'mocov3' ? 'sgd' : namesViT(file) ? 'adamw' : 'lars');
 
 /** Defaults of one variant: the published settings of its method (spec §6, §7), scaled to its batch. */
 function completePretraining(file: PretrainingFile): PretrainingRecipe {
   const method = file.method ?? 'mocov2';
   const v3 = method === 'mocov3';
-  const name = file.backbone?.name ?? 'resnet18';
-  const backbone: BackboneRecipe = {
-    name,
-    stem: file.backbone?.stem ?? 'cifar',
-    width: file.backbone?.width ?? (name === 'resnet-small' ? 32 : 64),
-    norm: file.backbone?.norm ?? 'batch',
-  };
-  const epochs = file.epochs ?? (v3 ? 100 : 200);
+  // moco-v3 has settings of its own for Vision Transformers.
+  const transformer = v3 && namesViT(file);
+  const augmentation = completeAugmentation(file.augmentation ?? {}, v3, transformer ? 0.08 : 0.2);
+  const backbone = completeBackbone(file.backbone ?? {}, augmentation.imageSize);
+  const epochs = file.epochs ?? (transformer ? 300 : v3 ? 100 : 200);
   const batch = file.batch ?? 256;
   return {
     method,
@@ -101,11 +98,11 @@ function completePretraining(file: PretrainingFile): PretrainingRecipe {
     epochs,
     batch,
     optimizer: completeOptimizer(file, epochs, batch),
-    schedule: { warmupEpochs: file.schedule?.warmupEpochs ?? (v3 ? Math.min(10, epochs / 10) : 0) },
+    schedule: { warmupEpochs: file.schedule?.warmupEpochs ?? (transformer ? Math.min(40, epochs * 2 / 15) : v3 ? Math.min(10, epochs / 10) : 0) },
     ema: { base: file.ema?.base ?? (v3 ? 0.99 : 0.999), schedule: file.ema?.schedule ?? (v3 ? 'cosine' : 'constant') },
-    temperature: file.temperature ?? (v3 ? 1 : 0.2),
+    temperature: file.temperature ?? (v3 && !transformer ? 1 : 0.2),
     queue: file.queue ?? 65_536,
-    augmentation: completeAugmentation(file.augmentation ?? {}, v3),
+    augmentation,
     views: { probability: file.views?.probability ?? 1, order: file.views?.order ?? 'random' },
     qualityLoss: { enabled: file.qualityLoss?.enabled ?? false, gamma: file.qualityLoss?.gamma ?? 1 },
     nodes: file.nodes ?? 1,
@@ -113,23 +110,31 @@ function completePretraining(file: PretrainingFile): PretrainingRecipe {
   };
 }
 
+function completeBackbone(file: NonNullable<PretrainingFile['backbone']>, imageSize: number): BackboneRecipe {
+  const { name = 'resnet18' } = file;
+  if (name === 'vit-small' || name === 'vit-base') return { name, patch: file.patch ?? (imageSize <= 64 ? 4 : 16) };
+  return { name, stem: file.stem ?? 'cifar', width: file.width ?? (name === 'resnet-small' ? 32 : 64), norm: file.norm ?? 'batch' };
+}
+
 function completeOptimizer(file: PretrainingFile, epochs: number, batch: number): OptimizerRecipe {
   const given = file.optimizer ?? {};
   const momentum = given.momentum ?? 0.9;
   const perBatch = (rate: number): number => Number((rate * batch / 256).toPrecision(6));
-  if (optimizerName(file) === 'sgd') {
-    return { name: 'sgd', learningRate: given.learningRate ?? perBatch(0.03), momentum, weightDecay: given.weightDecay ?? 1e-4 };
+  const name = optimizerName(file);
+  if (name === 'adamw') return { name, learningRate: given.learningRate ?? perBatch(1.5e-4), weightDecay: given.weightDecay ?? 0.1 };
+  if (name === 'sgd') {
+    return { name, learningRate: given.learningRate ?? perBatch(0.03), momentum, weightDecay: given.weightDecay ?? 1e-4 };
   }
   return {
-    name: 'lars', learningRate: given.learningRate ?? perBatch(epochs >= 300 ? 0.3 : 0.6), momentum,
+    name, learningRate: given.learningRate ?? perBatch(epochs >= 300 ? 0.3 : 0.6), momentum,
     weightDecay: given.weightDecay ?? 1e-6, trust: given.trust ?? 0.001, form: given.form ?? 'mmpretrain',
   };
 }
 
-function completeAugmentation(file: NonNullable<PretrainingFile['augmentation']>, v3: boolean): AugmentationRecipe {
+function completeAugmentation(file: NonNullable<PretrainingFile['augmentation']>, v3: boolean, minScale: number): AugmentationRecipe {
   return {
     imageSize: file.imageSize ?? 32,
-    minScale: file.minScale ?? 0.2,
+    minScale: file.minScale ?? minScale,
     jitter: file.jitter ?? [0.4, 0.4, v3 ? 0.2 : 0.4, 0.1],
     jitterProbability: file.jitterProbability ?? 0.8,
     grayscaleProbability: file.grayscaleProbability ?? 0.2,

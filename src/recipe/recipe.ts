@@ -81,12 +81,22 @@ export interface VariantRecipe {
 
 export type Method = 'mocov2' | 'mocov3';
 
-export interface BackboneRecipe {
-  /** `resnet-small`: three stages of one basic block; the demo's. @default 'resnet18' */
-  readonly name: 'resnet18' | 'resnet-small';
+export type BackboneRecipe = ResNetRecipe | ViTRecipe;
+
+/** Vision Transformer as moco-v3's: 12 blocks and 12 heads, fixed sin-cos positions, patch projection frozen in pretraining. */
+export interface ViTRecipe {
+  /** Width 384 or 768. */
+  readonly name: 'vit-small' | 'vit-base';
+  /** Side of a patch in pixels; divides the image size. @default 16, and 4 for images up to 64 pixels */
+  readonly patch: number;
+}
+
+export interface ResNetRecipe {
+  /** `resnet18`: basic blocks; `resnet50`: bottleneck blocks; `resnet-small`: three stages of one basic block, the demo's. @default 'resnet18' */
+  readonly name: 'resnet18' | 'resnet50' | 'resnet-small';
   /** `cifar`: 3x3, no pooling (32 and 64 px images), stride 1; of `resnet-small` stride 2. `imagenet`: 7x7 stride 2, 3x3 max pooling. @default 'cifar' */
   readonly stem: 'cifar' | 'imagenet';
-  /** Channels of the first stage; doubles each stage. @default 64 (resnet18), 32 (resnet-small) */
+  /** Channels of the first stage's 3x3 convolutions; doubles each stage. @default 64 (resnet18, resnet50), 32 (resnet-small) */
   readonly width: number;
   /** `none` exists for exact comparisons of distributed runs. @default 'batch' */
   readonly norm: 'batch' | 'none';
@@ -94,13 +104,15 @@ export interface BackboneRecipe {
 
 export type OptimizerRecipe =
   | { readonly name: 'sgd'; readonly learningRate: number; readonly momentum: number; readonly weightDecay: number }
+  /** Betas 0.9 and 0.999, epsilon 1e-8; every parameter decays, as in moco-v3. */
+  | { readonly name: 'adamw'; readonly learningRate: number; readonly weightDecay: number }
   /** `form`: mmpretrain's (lr inside the buffer, bias/BN excluded) or moco-v3's. */
   | { readonly name: 'lars'; readonly learningRate: number; readonly momentum: number; readonly weightDecay: number; readonly trust: number; readonly form: 'mmpretrain' | 'moco-v3' };
 
 export interface AugmentationRecipe {
   /** Side of the square crops in pixels. @default 32 */
   readonly imageSize: number;
-  /** Lower bound of the crop's area fraction. @default 0.2 */
+  /** Lower bound of the crop's area fraction. @default 0.2; 0.08 (MoCo v3 with a Vision Transformer) */
   readonly minScale: number;
   /** Brightness, contrast, saturation, hue. @default [0.4, 0.4, 0.4, 0.1] (mocov2), [0.4, 0.4, 0.2, 0.1] (mocov3) */
   readonly jitter: readonly [number, number, number, number];
@@ -125,17 +137,17 @@ export interface PretrainingRecipe {
   readonly backbone: BackboneRecipe;
   /** Projector (and predictor of MoCo v3): hidden and output widths. @default MoCo v2: width of the backbone's features, 128; MoCo v3: 4096, 256 */
   readonly head: { readonly hidden: number; readonly output: number };
-  /** 0 evaluates the random initialisation. @default 200 (MoCo v2), 100 (MoCo v3) */
+  /** 0 evaluates the random initialisation. @default 200 (MoCo v2), 100 (MoCo v3), 300 (MoCo v3 with a Vision Transformer) */
   readonly epochs: number;
   /** Images in a step over all processes. @default 256 */
   readonly batch: number;
-  /** @default MoCo v2: sgd, 0.03 x batch / 256, momentum 0.9, weight decay 1e-4; MoCo v3: lars, 0.6 (0.3 from 300 epochs) x batch / 256, 0.9, 1e-6, trust 0.001, form mmpretrain */
+  /** @default MoCo v2: sgd, 0.03 x batch / 256, momentum 0.9, weight decay 1e-4; MoCo v3: lars, 0.6 (0.3 from 300 epochs) x batch / 256, 0.9, 1e-6, trust 0.001, form mmpretrain; MoCo v3 with a Vision Transformer: adamw, 1.5e-4 x batch / 256, weight decay 0.1 */
   readonly optimizer: OptimizerRecipe;
-  /** Linear warm-up, then half-cosine to 0, per step. @default MoCo v2: 0; MoCo v3: 10, or a tenth of the epochs when that is less */
+  /** Linear warm-up, then half-cosine to 0, per step. @default MoCo v2: 0; MoCo v3: 10, or a tenth of the epochs when that is less; with a Vision Transformer 40 of 300, in proportion when fewer */
   readonly schedule: { readonly warmupEpochs: number };
   /** EMA of the momentum encoder; `cosine` rises to 1. @default mocov2: 0.999 constant; mocov3: 0.99 cosine */
   readonly ema: { readonly base: number; readonly schedule: 'constant' | 'cosine' };
-  /** @default 0.2 (MoCo v2), 1.0 (MoCo v3) */
+  /** @default 0.2 (MoCo v2, and MoCo v3 with a Vision Transformer), 1.0 (MoCo v3) */
   readonly temperature: number;
   /** MoCo v2: negatives kept; a multiple of the batch. @default 65536 */
   readonly queue: number;

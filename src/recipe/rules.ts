@@ -1,4 +1,5 @@
 import { overlay } from './defaults.ts';
+import { isViT } from './backbone.ts';
 import type { PretrainingRecipe, Recipe } from './recipe.ts';
 import type { RecipeFile } from './schema.ts';
 
@@ -66,15 +67,23 @@ function ofVariant(file: RecipeFile, index: number, complete: PretrainingRecipe)
   if (batch % nodes !== 0) {
     blame(`batch ${batch} cannot be divided evenly among ${nodes} nodes`, ['nodes'], ['batch']);
   }
-  if (batch / nodes < 2 && backbone.norm === 'batch') {
+  if (batch / nodes < 2 && (isViT(backbone) ? method === 'mocov3' : backbone.norm === 'batch')) {
     blame(`batch ${batch} leaves ${nodes} nodes fewer than two images each, too few for batch normalisation`, ['nodes'], ['batch']);
   }
-  if (optimizer.name === 'sgd') {
-    for (const field of ['trust', 'form'] as const) {
-      if (merged.optimizer?.[field] !== undefined) blame(`${field} is a setting of lars; the optimizer is sgd`, ['optimizer', field]);
+  for (const [field, users] of Object.entries({ trust: ['lars'], form: ['lars'], momentum: ['sgd', 'lars'] })) {
+    if (merged.optimizer?.[field as 'trust' | 'form' | 'momentum'] !== undefined && !users.includes(optimizer.name)) {
+      blame(`${field} is a setting of ${users.join(' and ')}; the optimizer is ${optimizer.name}`, ['optimizer', field]);
     }
   }
-  if (backbone.stem === 'imagenet' && imageSize < 64) {
+  for (const field of ['stem', 'width', 'norm', 'patch'] as const) {
+    if (merged.backbone?.[field] === undefined || isViT(backbone) === (field === 'patch')) continue;
+    blame(`${field} is a setting of ${field === 'patch' ? 'Vision Transformers' : 'ResNets'}; the backbone is ${backbone.name}`, ['backbone', field]);
+  }
+  if (isViT(backbone)) {
+    if (imageSize % backbone.patch !== 0) {
+      blame(`imageSize ${imageSize} does not divide into patches of ${backbone.patch} pixels`, ['backbone', 'patch'], ['augmentation', 'imageSize']);
+    }
+  } else if (backbone.stem === 'imagenet' && imageSize < 64) {
     blame(`imageSize ${imageSize} is too small for stem imagenet, which shrinks it 32 times; use stem cifar, or at least 64 pixels`, ['backbone', 'stem'], ['augmentation', 'imageSize']);
   }
   return problems;

@@ -50,16 +50,17 @@ const pair = <T extends z.ZodType>(item: T) => z.tuple([item, item]);
 const pretraining = z.strictObject({
   method: z.enum(['mocov2', 'mocov3']).optional(),
   backbone: z.strictObject({
-    name: z.enum(['resnet18', 'resnet-small']).optional(),
+    name: z.enum(['resnet18', 'resnet50', 'resnet-small', 'vit-small', 'vit-base']).optional(),
     stem: z.enum(['cifar', 'imagenet']).optional(),
     width: count.optional(),
     norm: z.enum(['batch', 'none']).optional(),
+    patch: z.int().min(2).max(64).optional(),
   }).optional(),
   head: z.strictObject({ hidden: count.optional(), output: count.optional() }).optional(),
   epochs: z.int().min(0).optional(),
   batch: z.int().min(2).optional(),
   optimizer: z.strictObject({
-    name: z.enum(['sgd', 'lars']).optional(),
+    name: z.enum(['sgd', 'lars', 'adamw']).optional(),
     learningRate: positive.optional(),
     momentum: z.number().min(0).lt(1).optional(),
     weightDecay: notNegative.optional(),

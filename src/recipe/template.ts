@@ -56,7 +56,9 @@ pretraining:
   # mocov2 or mocov3
   method: mocov2
   backbone:
-    # resnet18, or resnet-small (three stages of one block, width 32)
+    # resnet18, resnet50, or resnet-small (three stages of one block, width 32). vit-small or vit-base, which take patch
+    # (side of a patch: 16, and 4 for images up to 64 pixels) instead of the fields below; mocov3 with them: epochs 300, adamw,
+    # 40 epochs of warm-up (fewer in proportion), temperature 0.2, minScale 0.08
     name: resnet18
     # cifar (3x3, no pooling; stride 2 in resnet-small) for images up to 64 pixels, imagenet above
     #stem: cifar
@@ -71,8 +73,9 @@ pretraining:
   epochs: 200
   # Images in a step, over all processes; not more than the training images.
   batch: 256
-  # sgd: { learningRate, momentum, weightDecay }; lars (the default of mocov3): trust and form (mmpretrain, moco-v3) too.
-  # The default rate is 0.03 x batch / 256; mocov3: 0.6 x batch / 256, 0.3 from 300 epochs.
+  # sgd: { learningRate, momentum, weightDecay }; lars (the default of mocov3): trust and form (mmpretrain, moco-v3) too;
+  # adamw (that of mocov3 with a Vision Transformer): { learningRate, weightDecay }.
+  # The default rate is 0.03 x batch / 256; mocov3: 0.6 x batch / 256, 0.3 from 300 epochs; adamw: 0.00015 x batch / 256.
   #optimizer:
     #name: sgd
     #learningRate: 0.03

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { EncoderDescription, PretrainedEncoder } from '../../src/evaluation/features.ts';
-import { resnet, resnetConfig } from '../../src/nn/resnet.ts';
+import { backboneNetwork } from '../../src/nn/backbone.ts';
 import { float32, sizeOf, type NamedTensors } from '../../src/tensor.ts';
 
 /** Written by test/fixtures/evaluation/make.py with scikit-learn and PyTorch. */
@@ -30,7 +30,7 @@ export const description: EncoderDescription = {
 
 /** make.py's network. */
 export function formulaEncoder(): PretrainedEncoder {
-  const network = resnet(resnetConfig(description.backbone));
+  const network = backboneNetwork(description.backbone, description.imageSize, { frozenPatches: false });
   return { ...description, network, weights: Object.fromEntries(network.parameters.map(({ name, shape }) => [name, formulaTensor(name, shape)])) };
 }
 

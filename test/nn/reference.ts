@@ -27,7 +27,7 @@ export function referenceImages(shape: readonly number[]): HostTensor<'float32'>
 }
 
 /** Looks random in [-1, 1): the fraction of a large sine. */
-function noise(tensor: number, element: number): number {
+export function noise(tensor: number, element: number): number {
   const value = Math.sin(12.9898 * element + 78.233 * (tensor + 1)) * 43758.5453;
   return (value - Math.floor(value)) * 2 - 1;
 }

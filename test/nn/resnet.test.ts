@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { inference } from '../../src/nn/module.ts';
 import { resnet, resnetConfig } from '../../src/nn/resnet.ts';
 import { compile, createState } from '../../src/runtime/compile.ts';
+import { declaredShapes, engines, expectGradients, expectValues, networkReference, runNetwork } from './networkReference.ts';
 import { reference, referenceImages, referenceTensors } from './reference.ts';
 
 describe.each(['cifar', 'imagenet'] as const)('ResNet-18 with the %s stem', (stem) => {
@@ -41,4 +42,35 @@ describe.each(['cifar', 'imagenet'] as const)('ResNet-18 with the %s stem', (ste
       expect(Math.abs(result[`norm ${name}`]!.data[0]! - norm) / norm, name).toBeLessThan(2e-3);
     }
   });
+});
+
+describe.each(['cifar', 'imagenet'] as const)('bottleneck blocks with the %s stem', (stem) => {
+  const expected = networkReference(`resnet-bottleneck-${stem}`);
+  const network = resnet({
+    stem: stem === 'cifar' ? { width: 8, kernel: 3, stride: 1, pool: false } : { width: 8, kernel: 7, stride: 2, pool: true },
+    stages: [2, 1, 2, 1].map((blocks, i) => ({ width: 8 * 2 ** i, blocks, stride: i === 0 ? 1 : 2 })), block: 'bottleneck', norm: 'batch',
+  });
+
+  it('own the tensors that torchvision names', () => {
+    expect(declaredShapes(network)).toEqual(expected.shapes);
+    expect(network.featureSize).toBe(256);
+  });
+
+  it.each(engines)('agree with torchvision in features, running statistics and gradients (%s)', async (engine) => {
+    const results = await runNetwork(engine, network, expected.images, (x, weights) => {
+      const outputs: Record<string, tf.Tensor> = { evaluation: network.apply(x, weights, inference) };
+      const features = network.apply(x, weights, { training: true, updateBuffer: (name, value) => { outputs[`updated ${name}`] = value; } });
+      return { outputs: { ...outputs, training: features }, features };
+    });
+    expectValues(results['evaluation'], expected['evaluation'], 256);
+    expectValues(results['training'], expected['training'], 256);
+    for (const [name, values] of Object.entries(expected['buffers'] as Record<string, number[]>)) expectValues(results[`updated ${name}`], values);
+    if (engine !== 'onnxruntime, weights constant') expectGradients(results, expected);
+  });
+});
+
+it('ResNet-50 has the parameters of torchvision\'s without classifier', () => {
+  const { parameters, featureSize } = resnet(resnetConfig({ name: 'resnet50', stem: 'imagenet', width: 64, norm: 'batch' }));
+  expect(featureSize).toBe(2048);
+  expect(parameters.filter((p) => p.kind === 'parameter').reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)).toBe(23_508_032);
 });

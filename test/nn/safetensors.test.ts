@@ -21,6 +21,12 @@ describe('safetensors', () => {
     expect(Buffer.from(encodeSafetensors({ x: float32([1], [1]) }))).toEqual(Buffer.from(bytes));
   });
 
+  it('reads 64-bit counters, as PyTorch stores them', () => {
+    const header = '{"n":{"dtype":"I64","shape":[2],"data_offsets":[0,16]}} ';
+    const bytes = new Uint8Array([header.length, 0, 0, 0, 0, 0, 0, 0, ...Buffer.from(header), 7, 1, 0, 0, 0, 0, 0, 0, ...Array<number>(8).fill(255)]);
+    expect(decodeSafetensors(bytes).tensors).toEqual({ n: int32([263, -1], [2]) });
+  });
+
   it('stores halves rounded to nearest even', () => {
     const values = [0, -0, 1, -1.5, 65504, 65519, 65520, 6.103515625e-5, 5.960464477539063e-8, 2.98e-8, 1 / 3, 2049, 2051, 1e-9];
     const expected = [0, -0, 1, -1.5, 65504, 65504, Infinity, 6.103515625e-5, 5.960464477539063e-8, 0, 0.333251953125, 2048, 2052, 0];

@@ -11,6 +11,7 @@ import { pretrainingRecipe, syntheticSamples } from '../fixtures/pretraining/syn
 const samples = syntheticSamples(32, 16);
 const small = { backbone: { name: 'resnet-small', stem: 'cifar', width: 4, norm: 'batch' }, batch: 4, queue: 8 } as const;
 const lars = { name: 'lars', learningRate: 0.3, momentum: 0.9, weightDecay: 1e-6, trust: 0.001, form: 'mmpretrain' } as const;
+const adamw = { name: 'adamw', learningRate: 0.05, weightDecay: 0.1 } as const;
 
 async function run(recipe: PretrainingRecipe, steps: number, executor: 'onnxruntime' | 'tensorflow', weights = [1, 1, 1, 1]) {
   const { whole, initialState } = trainingSteps(methodOf(recipe), recipe, 1);
@@ -28,8 +29,8 @@ async function run(recipe: PretrainingRecipe, steps: number, executor: 'onnxrunt
 }
 
 describe('training step', () => {
-  it.each([['mocov2', { ...small }], ['mocov3', { ...small, optimizer: lars }]] as [Method, Partial<PretrainingRecipe>][])('%s compiled agrees with the same function run eagerly', async (method, overrides) => {
-    const recipe = pretrainingRecipe({ ...overrides, method });
+  it.each([['mocov2', 'SGD', {}], ['mocov2', 'AdamW', { optimizer: adamw }], ['mocov3', 'LARS', { optimizer: lars }]] as [Method, string, Partial<PretrainingRecipe>][])('%s with %s compiled agrees with the same function run eagerly', async (method, _optimizer, overrides) => {
+    const recipe = pretrainingRecipe({ ...small, ...overrides, method });
     const compiled = await run(recipe, 3, 'onnxruntime'), eager = await run(recipe, 3, 'tensorflow');
     for (const [i, loss] of eager.losses.entries()) expect(compiled.losses[i]).toBeCloseTo(loss, 4);
     for (const [name, { data }] of Object.entries(eager.states[3]!)) {
@@ -69,5 +70,20 @@ describe('training step', () => {
     const { states: [before, after], losses } = await run(recipe, 1, 'onnxruntime', [0, 0, 0, 0]);
     expect(losses[0]).toBe(0);
     expect(after!['projector.fc2.weight']).toEqual(before!['projector.fc2.weight']);
+  });
+
+  it('with AdamW counts its updates; the first changes every element by the learning rate, beside the decay', async () => {
+    const { states: [before, first, second] } = await run(pretrainingRecipe({ ...small, method: 'mocov2', optimizer: adamw }), 2, 'onnxruntime');
+    expect([first!['optimizer.step']!.data[0], second!['optimizer.step']!.data[0]]).toEqual([1, 2]);
+    const name = 'backbone.layer3.0.conv2.weight', old = before![name]!.data;
+    const changes = first![name]!.data.map((value, i) => Math.abs(value - old[i]! * (1 - 0.05 * 0.1))).toSorted();
+    expect(changes[Math.floor(changes.length / 2)]).toBeCloseTo(0.05, 5);
+  });
+
+  it('of MoCo v3 trains all of a Vision Transformer but its positions and its patch projection', async () => {
+    const { states: [before, after], losses } = await run(pretrainingRecipe({ ...small, method: 'mocov3', backbone: { name: 'vit-small', patch: 8 }, optimizer: adamw }), 1, 'onnxruntime');
+    expect(Number.isFinite(losses[0])).toBe(true);
+    const same = (name: string): boolean => before![name]!.data.every((value, i) => value === after![name]!.data[i]);
+    expect(Object.keys(before!).filter((name) => name.startsWith('backbone.') && same(name)).sort()).toEqual(['backbone.patch_embed.proj.bias', 'backbone.patch_embed.proj.weight', 'backbone.pos_embed']);
   });
 });

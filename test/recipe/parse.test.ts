@@ -21,6 +21,33 @@ describe('a recipe', () => {
     expect(parseRecipe(golden(`${name}.yaml`), name)).toEqual(JSON.parse(golden(`${name}.json`)));
   });
 
+  it.each([
+    ['{ name: resnet50 }', 32, { name: 'resnet50', stem: 'cifar', width: 64, norm: 'batch' }, 2048],
+    ['{ name: resnet50, stem: imagenet, width: 32 }', 224, { name: 'resnet50', stem: 'imagenet', width: 32, norm: 'batch' }, 1024],
+    ['{ name: vit-small }', 32, { name: 'vit-small', patch: 4 }, 384],
+    ['{ name: vit-base }', 224, { name: 'vit-base', patch: 16 }, 768],
+    ['{ name: vit-base, patch: 14 }', 224, { name: 'vit-base', patch: 14 }, 768],
+  ])('completes backbone %s for %d pixels', (form, imageSize, backbone, features) => {
+    const { pretraining } = parseRecipe(`${minimal}pretraining: { backbone: ${form}, augmentation: { imageSize: ${imageSize} } }`, 'r').variants[0]!;
+    expect(pretraining.backbone).toEqual(backbone);
+    expect(pretraining.head.hidden).toBe(features);
+  });
+
+  it('trains a Vision Transformer with the published settings of MoCo v3', () => {
+    const { pretraining } = parseRecipe(`${minimal}pretraining: { method: mocov3, backbone: { name: vit-base }, batch: 4096, augmentation: { imageSize: 224 } }`, 'r').variants[0]!;
+    expect(pretraining).toMatchObject({
+      optimizer: { name: 'adamw', learningRate: 2.4e-3, weightDecay: 0.1 }, epochs: 300, schedule: { warmupEpochs: 40 }, temperature: 0.2,
+      ema: { base: 0.99, schedule: 'cosine' }, head: { hidden: 4096, output: 256 }, augmentation: { minScale: 0.08, jitter: [0.4, 0.4, 0.2, 0.1] },
+    });
+  });
+
+  it('forgets the settings of a backbone that a variant replaces by one of another family', () => {
+    const text = `${minimal}pretraining: { backbone: { name: resnet18, width: 32 } }\nvariants:\n  - { name: a, pretraining: { backbone: { name: resnet50 } } }\n  - { name: b, pretraining: { backbone: { name: vit-small } } }`;
+    expect(parseRecipe(text, 'r').variants.map(({ pretraining }) => pretraining.backbone)).toEqual([
+      { name: 'resnet50', stem: 'cifar', width: 32, norm: 'batch' }, { name: 'vit-small', patch: 4 },
+    ]);
+  });
+
   it('resolves the same whatever the order of its fields', () => {
     const reversed = `variants:\n  - { pretraining: { views: { probability: 0 } }, name: only }\ndataset: { url: x }\nname: a\n`;
     const ordered = `name: a\ndataset: { url: x }\nvariants:\n  - { name: only, pretraining: { views: { probability: 0 } } }\n`;
@@ -111,7 +138,11 @@ describe('a faulty recipe is refused with file, line and field', () => {
     ['a batch that the nodes cannot share', `${minimal}pretraining: { batch: 256, nodes: 3 }`, 'r.yaml:3: pretraining.nodes: batch 256 cannot be divided evenly among 3 nodes'],
     ['a node with one image for batch normalisation', `${minimal}pretraining: { batch: 4, nodes: 4 }`, 'r.yaml:3: pretraining.nodes: batch 4 leaves 4 nodes fewer than two images each, too few for batch normalisation'],
     ['a setting of another optimizer', `${minimal}pretraining: { optimizer: { trust: 0.1 } }`, 'r.yaml:3: pretraining.optimizer.trust: trust is a setting of lars; the optimizer is sgd'],
+    ['a momentum for AdamW', `${minimal}pretraining: { optimizer: { name: adamw, momentum: 0.9 } }`, 'r.yaml:3: pretraining.optimizer.momentum: momentum is a setting of sgd and lars; the optimizer is adamw'],
     ['small images for the ImageNet stem', `${minimal}pretraining: { backbone: { stem: imagenet } }`, 'r.yaml:3: pretraining.backbone.stem: imageSize 32 is too small for stem imagenet, which shrinks it 32 times; use stem cifar, or at least 64 pixels'],
+    ['a setting of ResNets for a Vision Transformer', `${minimal}pretraining:\n  backbone:\n    name: vit-small\n    stem: imagenet`, 'r.yaml:6: pretraining.backbone.stem: stem is a setting of ResNets; the backbone is vit-small'],
+    ['a setting of Vision Transformers for a ResNet', `${minimal}pretraining: { backbone: { name: resnet50, patch: 4 } }`, 'r.yaml:3: pretraining.backbone.patch: patch is a setting of Vision Transformers; the backbone is resnet50'],
+    ['images that patches do not fill', `${minimal}pretraining:\n  augmentation: { imageSize: 100 }\n  backbone: { name: vit-base }`, 'r.yaml:4: pretraining.augmentation.imageSize: imageSize 100 does not divide into patches of 16 pixels'],
     ['two variants of one name', `${minimal}variants:\n  - name: v\n  - name: v`, 'r.yaml:5: variants[1].name: is "v", as that of variants[0]; names must differ'],
     ["an impossible combination where the variant's field made it so", `${minimal}pretraining: { queue: 1024, batch: 128 }\nvariants:\n  - name: v\n  - name: w\n    pretraining: { batch: 100 }`, 'r.yaml:7: variants[1].pretraining.batch: queue 1024 is not a multiple of batch 100; for example queue: 1000'],
     ['an empty file', '# nothing\n', 'r.yaml:1: the file is empty; `genview init` writes a recipe to start from'],

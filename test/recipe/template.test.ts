@@ -18,8 +18,8 @@ it('the commented fields of the template are the defaults, and taking away the #
 
 it('the template shows every field', () => {
   const shown = new Set([...everything.matchAll(/^\s*(?:- )?([a-zA-Z]+):/gm)].map(([, key]) => key));
-  // Settings of lars, and the long form of the noise strategy, are explained in words.
-  const elsewhere = new Set(['trust', 'form', 'constant', 'strategy', 'level']);
+  // Settings of lars and of Vision Transformers, and the long form of the noise strategy, are explained in words.
+  const elsewhere = new Set(['trust', 'form', 'patch', 'constant', 'strategy', 'level']);
   const missing = allFields().map((field) => field.split('.').at(-1)!).filter((key) => !shown.has(key) && !elsewhere.has(key));
   expect(missing).toEqual([]);
 });

@@ -6,7 +6,7 @@ import { encodePng } from '../../src/dataset/image.ts';
 import { writeSamples, type Sample } from '../../src/dataset/samples.ts';
 import { silentLog } from '../../src/log.ts';
 import { initialize } from '../../src/nn/module.ts';
-import { resnet, resnetConfig } from '../../src/nn/resnet.ts';
+import { backboneNetwork } from '../../src/nn/backbone.ts';
 import { encodeSafetensors } from '../../src/nn/safetensors.ts';
 import { Random } from '../../src/random.ts';
 import type { EvaluationRecipe } from '../../src/recipe/recipe.ts';
@@ -50,7 +50,7 @@ async function storeAfterPretrain(keep: (image: PlannedImage) => boolean = () =>
   }
   await writeJson(store, 'views/v/plan.json', { images: { train: count('train'), val: count('val'), quarantined: 0 }, shards: 2 });
   await writeJson(store, 'datasets/d/dataset.json', { classes });
-  const network = resnet(resnetConfig(description.backbone));
+  const network = backboneNetwork(description.backbone, description.imageSize, { frozenPatches: false });
   await writeJson(store, 'pretrain/p/encoder.json', description);
   await store.put('pretrain/p/encoder.safetensors', encodeSafetensors(initialize(network, 3)));
   await writeJson(store, 'runs/r/recipe.json', { runId: 'r', store: store.root, recipe: { seed: 5, variants: [{ name: 'baseline', seed: 5 }], evaluation } });

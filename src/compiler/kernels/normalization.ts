@@ -31,13 +31,34 @@ const fusedBatchNorm = (
   return elementwise.Add(g, { a: elementwise.Multiply(g, { a: x, b: factor }, {}) as Recorded, b: shift }, {}) as Recorded;
 };
 
-/** A kernel of our own: (x - mean) / sqrt(variance + epsilon) over the last axis, and 1 / sqrt(variance + epsilon), as one LayerNormalization. */
-const standardize: Kernel<'x', { epsilon: number }> = (g, { x }, { epsilon }) => {
+/**
+ * A kernel of our own: (x - mean) / sqrt(variance + epsilon) over the last axis, times `scale` plus `shift` where they are given,
+ * and 1 / sqrt(variance + epsilon), as one LayerNormalization.
+ */
+const standardize = (g: Parameters<Kernel<'x'>>[0], { x, scale, shift }: { x: Recorded; scale?: Recorded; shift?: Recorded }, { epsilon }: { epsilon: number }): Recorded[] => {
   const value = materialize(g, x), { shape } = value, size = shape.at(-1)!;
   const statistics = { shape: [...shape.slice(0, -1), 1], type: value.type };
-  const [normal, , inverse] = g.nodes('LayerNormalization', [value, g.expand(g.constant(Float32Array.of(1), [1], 'float32'), [size])],
+  const affine = scale && shift ? [scale.value, shift.value] : [g.expand(g.constant(Float32Array.of(1), [1], 'float32'), [size])];
+  const [normal, , inverse] = g.nodes('LayerNormalization', [value, ...affine],
     { axis: -1, epsilon: { float: epsilon } }, [{ shape, type: value.type }, statistics, statistics]);
   return [plain(normal!), plain(inverse!)];
 };
 
-export const normalization = { FusedBatchNorm: fusedBatchNorm, Standardize: standardize };
+/**
+ * A kernel of our own: scale (x - mean) / sqrt(variance + epsilon) + shift with statistics over all axes but the last, and those statistics.
+ * One BatchNormalization in training mode; with momentum 0 the running statistics it returns are the batch's.
+ */
+const normalizeBatch: Kernel<'x' | 'scale' | 'shift', { epsilon: number }> = (g, { x, scale, shift }, { epsilon }) => {
+  const rank = x.perm.length, perm = [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
+  const value = arrange(g, x, perm), channels = [value.shape[1]!], type = value.type;
+  const factor = materialize(g, scale), offset = materialize(g, shift);
+  // onnxruntime writes the statistics over the running ones it is given: each node gets two vectors of its own. Their values count for nothing.
+  const first = g.reshape(g.slice(value, value.shape.map(() => 0), value.shape.map((n, i) => (i === 1 ? n : 1))), channels);
+  const own = g.elementwise('Add', [g.elementwise('Mul', [first, factor]), offset]), small = g.scalar(epsilon);
+  const running = ['Add', 'Sub'].map((op) => g.elementwise(op, [own, small]));
+  const [normal, mean, variance] = g.nodes('BatchNormalization', [value, factor, offset, ...running],
+    { epsilon: { float: epsilon }, momentum: { float: 0 }, training_mode: 1 }, [{ shape: value.shape, type }, { shape: channels, type }, { shape: channels, type }]);
+  return [{ value: normal!, perm }, plain(mean!), plain(variance!)];
+};
+
+export const normalization = { NormalizeBatch: normalizeBatch, FusedBatchNorm: fusedBatchNorm, Standardize: standardize };

@@ -1,11 +1,11 @@
 import type * as tf from '@tensorflow/tfjs';
-import { scoped, type Module } from '../../nn/module.ts';
-import { resnet, resnetConfig } from '../../nn/resnet.ts';
-import type { BackboneRecipe } from '../../recipe/recipe.ts';
+import { backboneNetwork, type FeatureNetwork } from '../../nn/backbone.ts';
+import { scoped } from '../../nn/module.ts';
+import type { PretrainingRecipe } from '../../recipe/recipe.ts';
 
 /** The recipe's backbone under the prefix `backbone.`. */
-export function backboneOf(recipe: BackboneRecipe): Module<tf.Tensor4D, tf.Tensor2D> & { featureSize: number } {
-  const network = resnet(resnetConfig(recipe));
+export function backboneOf({ backbone, augmentation }: PretrainingRecipe): FeatureNetwork {
+  const network = backboneNetwork(backbone, augmentation.imageSize, { frozenPatches: true });
   return {
     featureSize: network.featureSize,
     parameters: network.parameters.map((p) => ({ ...p, name: `backbone.${p.name}` })),

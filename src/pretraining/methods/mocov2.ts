@@ -18,7 +18,7 @@ import type { Method } from './method.ts';
  * on one device that changes nothing, and between several processes it is not done here: each normalises its own part.
  */
 export function mocov2(recipe: PretrainingRecipe): Method {
-  const backbone = backboneOf(recipe.backbone);
+  const backbone = backboneOf(recipe);
   const projector = mocov2Projector('projector', backbone.featureSize, recipe.head.hidden, recipe.head.output);
   const embed = (view: tf.Tensor4D, weights: Weights, mode: Mode): tf.Tensor2D =>
     l2Normalize(projector.apply(backbone.apply(view, weights, mode), weights, mode));

@@ -2,22 +2,24 @@ import type * as tf from '@tensorflow/tfjs';
 import { mocov3Predictor, mocov3Projector } from '../../nn/heads.ts';
 import { l2Normalize, parametersOf } from '../../nn/layers.ts';
 import type { Mode, Weights } from '../../nn/module.ts';
+import { isViT } from '../../recipe/backbone.ts';
 import type { PretrainingRecipe } from '../../recipe/recipe.ts';
 import { mocov3Loss } from '../losses/mocov3.ts';
 import { backboneOf } from './backbone.ts';
 import type { Method } from './method.ts';
 
 /**
- * MoCo v3 (Chen et al. 2021; moco-v3 `moco/builder.py`) with a ResNet: both views are predicted from each other's
+ * MoCo v3 (Chen et al. 2021; moco-v3 `moco/builder.py`) with a ResNet or a Vision Transformer: both views are predicted from each other's
  * momentum keys; negatives are the other keys of the global batch; the predictor has no momentum copy.
  *
  * Between several processes the keys are global and batch norm is local (the official code synchronises the heads').
  */
 export function mocov3(recipe: PretrainingRecipe): Method {
-  const backbone = backboneOf(recipe.backbone);
-  const { hidden, output } = recipe.head, normalize = recipe.backbone.norm === 'batch';
-  const projector = mocov3Projector('projector', backbone.featureSize, hidden, output, normalize);
-  const predictor = mocov3Predictor('predictor', output, hidden, output, normalize);
+  const backbone = backboneOf(recipe);
+  const { hidden, output } = recipe.head, transformer = isViT(recipe.backbone);
+  const normalize = isViT(recipe.backbone) || recipe.backbone.norm === 'batch';
+  const projector = mocov3Projector('projector', backbone.featureSize, hidden, output, { normalize, transformer });
+  const predictor = mocov3Predictor('predictor', output, hidden, output, { normalize, transformer });
   const project = (view: tf.Tensor4D, weights: Weights, mode: Mode): tf.Tensor2D => projector.apply(backbone.apply(view, weights, mode), weights, mode);
   return {
     parameters: parametersOf(backbone, projector, predictor),
