@@ -33,8 +33,8 @@ def read_safetensors(file):
             for name, entry in json.loads(data[8:8 + length]).items() if name != '__metadata__'}
 
 
-def time_torch(program, state, batches, device, runs, warmup, tf32):
-    """Losses of all steps, and the seconds of every step behind the warm-up."""
+def time_torch(program, state, batches, device, runs, warmup, tf32, exact=False):
+    """Losses of all steps, and the seconds of every step behind the warm-up. `exact`: in float64."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     network = torch_networks()[program['network']]()(program['size'], program['classes'])
     expected = {name for name in network.state_dict() if not name.endswith('num_batches_tracked')}
@@ -42,11 +42,11 @@ def time_torch(program, state, batches, device, runs, warmup, tf32):
     if expected != set(given):
         sys.exit(f'tensors differ from PyTorch\'s: {sorted(expected ^ set(given))[:6]}')
     network.load_state_dict(given, strict=False)
-    network = network.to(device).train()
+    network = network.to(device, torch.float64 if exact else torch.float32).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=program['learningRate'], momentum=0.9, weight_decay=1e-4)
-    half = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}[program['precision']]
+    half = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}['float32' if exact else program['precision']]
     scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-    images = torch.from_numpy(batches['images']).to(device)
+    images = torch.from_numpy(batches['images']).to(device, torch.float64 if exact else torch.float32)
     labels = torch.from_numpy(batches['labels']).long().to(device)
 
     def synchronize():
@@ -146,7 +146,7 @@ def main():
     parser.add_argument('--warmup', type=int, default=5)
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--no-tf32', action='store_true', help='products in full float32')
-    parser.add_argument('--tolerance', type=float, help='largest relative difference of the losses (default: 1e-3 in float32 without TF32, else 5e-2)')
+    parser.add_argument('--tolerance', type=float, help='relative error of the first two losses that is always allowed (default: 1e-3 in float32 without TF32, else 5e-2)')
     parser.add_argument('--node', default='node')
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -166,6 +166,7 @@ def main():
             'python': time_python(folder, program, state, batches, device, args.runs, args.warmup, tf32),
         }
         reference = time_torch(program, state, batches, device, args.runs, args.warmup, tf32)
+        exact = time_torch(program, state, batches, device, min(2, program['steps']), 0, tf32, exact=True)['losses']
 
     tolerance = args.tolerance or (1e-3 if program['precision'] == 'float32' and (device.type == 'cpu' or not tf32) else 5e-2)
     print(f"{program['network']}, batch {program['batch']}, {program['size']} pixels, {program['precision']}, device {args.device}"
@@ -181,16 +182,15 @@ def main():
             if 'problem' in result:
                 print(f"{label}: not measured: {result['problem']}")
                 continue
-            # The first loss says that the forward pass is the same, the second that the gradients are. Later ones drift apart in any two
-            # engines, PyTorch with and without oneDNN among them: a rounding that turns one ReLU grows from step to step.
-            compared = min(len(result['losses']), len(reference['losses']), program['steps'], 2)
-            difference = max(abs(a / b - 1) for a, b in zip(result['losses'][:compared], reference['losses'][:compared]))
-            agrees = difference < tolerance
+            # The first loss says that the forward pass is the same, the second that the gradients are: as far from the exact one as PyTorch's
+            # own may be. In a deep network that is far: a rounding that turns one ReLU grows from layer to layer.
+            found = [(a / e - 1, b / e - 1) for a, b, e in zip(result['losses'], reference['losses'], exact)]
+            agrees = all(abs(ours) < max(tolerance, 4 * abs(theirs)) for ours, theirs in found)
             failed |= not agrees
             each = milliseconds(result['seconds']) / per_run
             print(f"{label}: {each:.1f} ms a step ({each / base:.2f} x PyTorch), loaded in {result['load']:.1f} s; "
-                  f"losses of {compared} steps differ by {difference:.1e}{'' if agrees else f', MORE THAN {tolerance}'}")
-    print(json.dumps({'program': program, 'torch': reference, **measured}))
+                  f"first losses {'agree' if agrees else 'DISAGREE'}, off by {' and '.join(f'{ours:.1e}' for ours, _ in found)} (PyTorch: {' and '.join(f'{theirs:.1e}' for _, theirs in found)})")
+    print(json.dumps({'program': program, 'exact': exact, 'torch': reference, **measured}))
     if failed or not any('seconds' in engine.get('single', {}) for engine in measured.values()):
         sys.exit(1)
 

@@ -79,4 +79,4 @@ await writeProgram(path.join(out, 'step.onnx'), step, inputs, options);
 await writeProgram(path.join(out, 'loop.onnx'), step, inputs, { ...options, steps });
 await writeFile(path.join(out, 'state.safetensors'), encodeSafetensors(kept));
 await writeFile(path.join(out, 'batches.safetensors'), encodeSafetensors(batches));
-await writeFile(path.join(out, 'program.json'), `${JSON.stringify({ network: networkName, head, batch, size, classes, precision, steps, learningRate: 0.01 }, undefined, 2)}\n`);
+await writeFile(path.join(out, 'program.json'), `${JSON.stringify({ network: networkName, head, batch, size, classes, precision, steps, learningRate: 0.001 }, undefined, 2)}\n`);
