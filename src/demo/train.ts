@@ -30,9 +30,9 @@ export interface DemoTrainingOptions {
   readonly work: string;
   /** Folder that receives `encoder.safetensors` and `unclip.safetensors`. @default models/demo of the package */
   readonly out?: string;
-  /** @default 2000 */
+  /** @default 900 */
   readonly encoderSteps?: number;
-  /** @default 10000 */
+  /** @default 20000 */
   readonly unclipSteps?: number;
   /** Images rendered for training, all without labels. @default 24000 */
   readonly images?: number;
@@ -43,7 +43,7 @@ export interface DemoTrainingOptions {
   readonly improve?: boolean;
 }
 
-const unclipBatch = 64, checkpointSteps = 100;
+const unclipBatch = 32, checkpointSteps = 100;
 
 /** Noise levels that the U-Net learns to be conditioned on are drawn below this; the method uses 0 to 400. */
 const highestNoiseLevel = 600;
@@ -58,7 +58,7 @@ const unconditional = 0.1;
  * al. 2022; spec §3). Writes a checkpoint every 100 steps and continues from it.
  */
 export async function trainDemoModels(options: DemoTrainingOptions, log: Log, signal?: AbortSignal): Promise<void> {
-  const { encoderSteps = 2000, unclipSteps = 10_000, images: count = 24_000, seed = 0 } = options;
+  const { encoderSteps = 900, unclipSteps = 20_000, images: count = 24_000, seed = 0 } = options;
   const work = new FolderStore(options.work), out = new FolderStore(options.out ?? dirname(demoModelFiles.encoder));
   const { images, pictures } = await renderImages(count, seed, log);
   const settings = { log, signal, work, seed, ...(options.threads === undefined ? {} : { threads: options.threads }) };
@@ -295,7 +295,7 @@ async function trainUnclip(images: readonly Image[], embeddings: { values: Float
     return {
       images: float32(pixels, shape), noise: float32(random.normals(n * length), shape), signal: float32(signal, [n]), sigma: float32(sigma, [n]), timestep: float32(timestep, [n]),
       classLabels: float32(labels, [n, 2 * width]), step: scalar(step + 1),
-      learningRate: scalar(learningRateAt(step, 8e-4, { epochs: steps, warmupEpochs: 100 })), ema: scalar(Math.min(0.999, (1 + step) / (10 + step))),
+      learningRate: scalar(learningRateAt(step, 6e-4, { epochs: steps, warmupEpochs: 100 })), ema: scalar(Math.min(0.999, (1 + step) / (10 + step))),
     };
   }, settings);
   const result = program.state.snapshot();

@@ -22,12 +22,20 @@ describe('writeNodes', () => {
     ]);
   });
 
+  it('moves a filter whose channels are exchanged once', () => {
+    const g = new Graph(), x = g.input('x', [1, 32, 8, 8], 'float32'), filter = g.input('f', [32, 16, 3, 3], 'float32');
+    const gradient = conv(g, x, g.transpose(filter, [1, 0, 2, 3]));
+    const reorder = writeNodes([gradient.node!], { of: (value) => value.name ?? `_${value.id}`, ints: (values) => values.join() }, 16).filter(({ op }) => op === 'Reshape' || op === 'Transpose');
+    expect(reorder.map(({ inputs }) => inputs)).toEqual([['f', '2,16,1,16,3,3'], [expect.any(String)], [expect.any(String), '16,32,3,3']]);
+  });
+
   it('leaves alone what onnxruntime blocks itself, what does not divide into blocks, and everything when there are none', () => {
     const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), odd = g.input('odd', [24, 16, 3, 3], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32');
     const constant = g.weight('w', [16, 16, 3, 3], 'float32', new Float32Array(16 * 16 * 9));
     expect(opsOf([conv(g, x, odd).node!, conv(g, x, constant).node!], 16)).toEqual(['Conv', 'Conv']);
     expect(opsOf([conv(g, x, odd).node!], 8)).toContain('blocked Conv');
     expect(opsOf([conv(g, x, filter).node!], 0)).toEqual(['Conv']);
+    expect(opsOf([conv(g, x, g.input('point', [16, 16, 1, 1], 'float32')).node!], 16)).toEqual(['Conv']);
   });
 });
 

@@ -16,6 +16,13 @@ describe('convolutions agree with the cpu backend, value and gradient', () => {
     }
   });
 
+  it('1 x 1 filters on large and small maps', async () => {
+    for (const stride of [1, 2]) {
+      await expectAgreement(conv(stride, 'valid'), [normal([3, 29, 14, 5]), normal([1, 1, 5, 4])]);
+      await expectAgreement(conv(stride, 1), [normal([2, 15, 14, 3]), normal([1, 1, 3, 2])]);
+    }
+  });
+
   it('small maps with many channels', async () => {
     await expectAgreement(conv(1, 'same'), [normal([2, 3, 3, 4]), normal([3, 3, 4, 160], 0.3)]);
   });

@@ -85,12 +85,12 @@ function inputGradient(g: Graph, dy: Value, filter: Value, s: Geometry, group: n
     const [o, , h, w] = filter.shape as Shape4;
     // [G O', C', h, w] -> [G C', O', h, w]
     const swapped = group === 1
-      ? g.transpose(filter, [1, 0, 2, 3])
-      : g.reshape(g.transpose(g.reshape(filter, [group, o / group, perGroup, h, w]), [0, 2, 1, 3, 4]), [group * perGroup, o / group, h, w]);
+      ? g.transpose(rotate(g, filter), [1, 0, 2, 3])
+      : g.reshape(g.transpose(g.reshape(rotate(g, filter), [group, o / group, perGroup, h, w]), [0, 2, 1, 3, 4]), [group * perGroup, o / group, h, w]);
     const low = [reach(0) - s.before[0], reach(1) - s.before[1]];
     const high = [s.input[0] - s.output[0] + s.before[0], s.input[1] - s.output[1] + s.before[1]];
     if ([...low, ...high].every((n) => n >= 0)) {
-      return convolve(g, dy, rotate(g, swapped), s, s.input, group, [...low, ...high]);
+      return convolve(g, dy, swapped, s, s.input, group, [...low, ...high]);
     }
   }
   // With the same padding on both sides, which a GPU needs (onnxruntime leaves a ConvTranspose with other padding to the CPU), rows that
@@ -154,10 +154,23 @@ function metPositions(g: Graph, x: Value, dy: Value, s: Geometry): { gradient: V
   };
 }
 
+/** Positions from which on samples are multiplied one by one: shorter rows are not worth a product of their own. */
+const LONG = 192;
+
+/** Filter gradient of a 1 x 1 convolution without padding: the sum over samples of dy x^T, with no transposition of either. */
+function pointwiseFilterGradient(g: Graph, x: Value, dy: Value, s: Geometry): Value {
+  const positions = s.output[0] * s.output[1], inputs = x.shape[1]!, outputs = dy.shape[1]!;
+  const met = taps(g, x, s)[0]!;
+  const product = g.node('MatMul', [g.reshape(dy, [s.batch, outputs, positions]), g.transpose(g.reshape(met, [s.batch, inputs, positions]), [0, 2, 1])], {}, [s.batch, outputs, inputs]);
+  return g.reshape(g.reduce('ReduceSum', product, [0]), [outputs, inputs, 1, 1]);
+}
+
 /** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input it met [I, K]. */
 const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
   const [h, w, inputs, outputs] = attributes.filterShape;
+  const pointwise = h * w === 1 && [...s.before, ...s.after].every((n) => n === 0);
+  if (pointwise && s.output[0] * s.output[1] >= LONG) return { value: pointwiseFilterGradient(g, asImage(g, x), asImage(g, dy), s), perm: filterPerm };
   const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
   const products = met.map((tap) => g.node('Gemm', [gradient, tap], { transB: 1 }, [outputs, inputs]));
   if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
