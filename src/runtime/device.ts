@@ -97,7 +97,7 @@ export async function announceEngine(log: Log): Promise<void> {
 }
 
 /** Where onnxruntime-node keeps its native libraries (its dist/binding.js). */
-const libraries = path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin', 'napi-v6', process.platform, process.arch);
+const libraryFolder = (): string => path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin', 'napi-v6', process.platform, process.arch);
 
 const install = 'install it with ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js';
 
@@ -128,7 +128,7 @@ export async function missingLibraries(file: string): Promise<string[]> {
 const thisMachine: Machine = {
   get gpus() { return process.platform === 'linux' ? visibleGpus(process.env) : 0; },
   async cudaProblem(index) {
-    const names = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
+    const libraries = libraryFolder(), names = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
     const absent = names.find((name) => !existsSync(path.join(libraries, name)));
     if (absent !== undefined) return { what: `${absent} is not in ${libraries}`, remedy: install };
     const missing = await missingLibraries(path.join(libraries, names[1]!));
