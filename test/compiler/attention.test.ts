@@ -10,7 +10,7 @@ const inputs = { q: { shape: [2, 5, 6] }, k: { shape: [2, 4, 6] }, v: { shape: [
 const forward = ({ q, k, v }: Record<string, tf.Tensor>): tf.Tensor => attention(q!, k!, v!, { heads: 3 });
 const gradient = ({ q, k, v }: Record<string, tf.Tensor>): tf.Tensor => tf.grad((x: tf.Tensor) => tf.sum(tf.square(forward({ q: x, k: k!, v: v! }))))(q!);
 const operators = (fn: (given: Record<string, tf.Tensor>) => tf.Tensor, fused: boolean): string[] =>
-  readModel(emit('test', record((given) => ({ y: fn(given) }), { name: 'test', inputs }).outputs, 0, fused).bytes).graph.node.map(({ op_type, domain }) => `${domain}${domain && ':'}${op_type}`);
+  readModel(emit('test', record((given) => ({ y: fn(given) }), { name: 'test', inputs }).outputs, { fused }).bytes).graph.node.map(({ op_type, domain }) => `${domain}${domain && ':'}${op_type}`);
 
 describe('attention in a model', () => {
   it('is one operator of onnxruntime where nothing reads the probabilities', () => {
