@@ -1,10 +1,10 @@
 import { Command } from 'commander';
 import { fileURLToPath } from 'node:url';
-import { jsonOption, prose, storeOption } from './options.ts';
+import { jsonOption, prose, storeOption, withEngineOptions } from './options.ts';
 import { runRecipe } from './run.ts';
 
 export function demoCommand(): Command {
-  return new Command('demo')
+  return withEngineOptions(new Command('demo'))
     .summary('run the whole method on the embedded dataset')
     .description(prose(`Runs recipes/demo.yaml: renders the embedded dataset, finds the foreground of its images,
 generates their views, pretrains one encoder without and one with them, and compares the two.

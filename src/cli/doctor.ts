@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import { ExitCode } from '../errors.ts';
-import { formatTable, jsonOption, printJson, prose, storeOption } from './options.ts';
+import { formatTable, jsonOption, printJson, prose, storeOption, withEngineOptions } from './options.ts';
 
 export function doctorCommand(): Command {
-  return new Command('doctor')
+  return withEngineOptions(new Command('doctor'))
     .summary('check this machine')
     .description(prose(`Checks Node, memory, the engine, the image decoder, the embedded networks and the store, and says what
 to do about what is missing. Exit code 2 when something that genview needs is not there.`))

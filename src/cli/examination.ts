@@ -33,13 +33,14 @@ export async function examine(storeLocation: string): Promise<Check[]> {
     await attempt('engine', async () => {
       // A square root, compiled and run: the same way that every network goes.
       const tf = await import('@tensorflow/tfjs');
-      const [{ compileInference }, { executorName }] = await Promise.all([import('../runtime/compile.ts'), import('../runtime/executor.ts')]);
+      const [{ compileInference }, { executorName }, { describeEngine }] = await Promise.all([import('../runtime/compile.ts'), import('../runtime/executor.ts'), import('../runtime/device.ts')]);
+      const engine = await describeEngine();
       const program = await compileInference((inputs) => ({ root: tf.sqrt(inputs['x']!) }), { x: { shape: [2] } }, {}, { name: 'doctor', threads: 1 });
       const { root } = await program.run({ x: float32(new Float32Array([4, 9]), [2]) });
       await program.dispose();
       const roots = [...root!.data].join(' and ');
       if (roots !== '2 and 3') throw new Error(`executor ${executorName()} computes wrong results: the roots of 4 and 9 are ${roots}`);
-      return `tf.js ${version('@tensorflow/tfjs')}, onnxruntime ${version('onnxruntime-node')}, executor ${executorName()} computes`;
+      return `tf.js ${version('@tensorflow/tfjs')}, onnxruntime ${version('onnxruntime-node')}, computes; ${engine}`;
     }),
     await attempt('image decoder', async () => {
       const { encodePng, decodeImage } = await import('../dataset/image.ts');

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { interruptible } from './interruption.ts';
-import { formatTable, jsonOption, printJson, prose, wholeNumber } from './options.ts';
+import { formatTable, jsonOption, printJson, prose, wholeNumber, withEngineOptions } from './options.ts';
 
 export function modelsCommand(): Command {
   return new Command('models')
@@ -32,7 +32,7 @@ Examples:
 }
 
 function trainDemo(): Command {
-  return new Command('train-demo')
+  return withEngineOptions(new Command('train-demo'))
     .summary('train the embedded networks again')
     .description(prose(`Trains the embedded encoder and the conditional U-Net from rendered images, without labels, with genview's
 own engine. Takes hours. Writes a checkpoint every 100 steps; the same command continues.`))
@@ -50,6 +50,10 @@ Examples:
   genview models train-demo --work /data/train-demo --out /data/models --unclip-steps 100`)
     .action(async (options: { work: string; out?: string; encoderSteps?: number; unclipSteps?: number; images?: number; seed?: number; threads?: number; improve?: boolean }) => {
       const { trainDemoModels } = await import('../demo/train.ts');
-      await interruptible(({ log, signal }) => trainDemoModels(options, log, signal));
+      const { announceEngine } = await import('../runtime/device.ts');
+      await interruptible(async ({ log, signal }) => {
+        await announceEngine(log);
+        await trainDemoModels(options, log, signal);
+      });
     });
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, Option } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { fileURLToPath } from 'node:url';
 
 /** Paragraphs of a help text: line breaks of the source go, since commander breaks lines where the terminal ends. */
@@ -10,6 +10,25 @@ export function prose(text: string): string {
 export const storeOption = (): Option => new Option('--store <folder or URL>', 'where the data, views, encoders and reports go: a folder, or s3://bucket/prefix').default('.genview');
 
 export const jsonOption = (): Option => new Option('--json', 'print the result as JSON on standard output');
+
+/**
+ * `--device` and `--executor` of a command that runs programs. They travel in the environment, which the processes that the
+ * command starts inherit.
+ */
+export function withEngineOptions(command: Command): Command {
+  return command
+    .option('--device <device>', 'cpu, cuda or cuda:<n> (default: $GENVIEW_DEVICE, else a GPU that can be used, else cpu)')
+    .addOption(new Option('--executor <name>', 'what runs the networks (default: $GENVIEW_EXECUTOR, else onnxruntime)').choices(['onnxruntime', 'tensorflow']))
+    .hook('preAction', async (_parent, called) => {
+      const { device, executor } = called.opts<{ device?: string; executor?: string }>();
+      if (device !== undefined) {
+        const { parseDevice } = await import('../runtime/device.ts');
+        parseDevice(device, '--device');
+        process.env['GENVIEW_DEVICE'] = device;
+      }
+      if (executor !== undefined) process.env['GENVIEW_EXECUTOR'] = executor;
+    });
+}
 
 /** For `--option <n>`. */
 export function wholeNumber(minimum: number): (text: string) => number {

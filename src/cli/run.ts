@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import { interruptible } from './interruption.ts';
-import { jsonOption, printJson, prose, readable, storeOption } from './options.ts';
+import { jsonOption, printJson, prose, readable, storeOption, withEngineOptions } from './options.ts';
 
 export function runCommand(): Command {
-  return new Command('run')
+  return withEngineOptions(new Command('run'))
     .summary('run a recipe on this machine')
     .description(prose(`Runs the whole workflow of a recipe on this machine: foreground analysis, generated views,
 pretraining and evaluation of every variant, report.

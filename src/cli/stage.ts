@@ -1,10 +1,10 @@
 import { Argument, Command } from 'commander';
 import { interruptible } from './interruption.ts';
-import { printJson, prose, wholeNumber } from './options.ts';
+import { printJson, prose, wholeNumber, withEngineOptions } from './options.ts';
 import { stageNames, type StageName } from './stageNames.ts';
 
 export function stageCommand(): Command {
-  return new Command('stage')
+  return withEngineOptions(new Command('stage'))
     .summary('run one stage of a run by hand')
     .description(prose(`Runs one stage in this process and prints its result as JSON. The stages of a run, in order:
 resolve-recipe, shard-dataset (again with --continuation until it prints null), fit-foreground,
@@ -24,8 +24,11 @@ Examples:
   genview stage generate-views --run .genview/runs/birds-0123abcd --shard 3
   genview stage pretrain --run .genview/runs/birds-0123abcd --variant baseline`)
     .action(async (name: StageName, options: StageOptions) => {
-      const { runStage } = await import('./stages.ts');
-      const result = await interruptible((context) => runStage(name, options, { ...context, threads: options.threads ?? context.threads }));
+      const [{ runStage }, { announceEngine }] = await Promise.all([import('./stages.ts'), import('../runtime/device.ts')]);
+      const result = await interruptible(async (context) => {
+        await announceEngine(context.log);
+        return runStage(name, options, { ...context, threads: options.threads ?? context.threads });
+      });
       printJson(result ?? null);
     });
 }

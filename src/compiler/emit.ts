@@ -1,7 +1,9 @@
 import protobuf from 'protobufjs';
-import { blockedDomain, writeNodes } from './blocking.ts';
+import { GenViewError } from '../errors.ts';
+import { writeNodes, type Names, type WrittenNode } from './blocking.ts';
 import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
+import { writeHalfPrecision, type Precision } from './precision.ts';
 
 /** Operator set our nodes are written for, and the IR version that goes with it (onnx/docs/Versioning.md). */
 const opset = 18, irVersion = 8;
@@ -13,7 +15,38 @@ export interface Model {
   readonly bytes: Uint8Array;
   /** Names of the graph inputs that some output depends on. */
   readonly inputs: readonly string[];
+  /** Contents of the file that holds the constants, in order, each at a multiple of {@link externalAlignment}; absent when they are in the model. */
+  readonly external?: readonly Uint8Array[];
 }
+
+/** When constants go into a file beside the model, and the name of that file. */
+export interface External {
+  readonly location: string;
+  /** Total size of the constants above which they do, in bytes. */
+  readonly above: number;
+}
+
+/** Offsets in the file of constants are multiples of a page, so that it can be mapped (onnx/docs/ExternalData.md). */
+export const externalAlignment = 4096;
+
+/** Constants below this size stay in the model: shapes, axes and the like, which tools want to see. */
+const smallest = 1024;
+
+/** How a model is written. */
+export interface EmitOptions {
+  /**
+   * Channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a model runs
+   * there only, and in float32 only. @default 0, a model of standard operators
+   */
+  readonly block?: number;
+  /** Where large constants go. @default into the model */
+  readonly external?: External;
+  /** @default 'float32' */
+  readonly precision?: Precision;
+}
+
+/** A protobuf message cannot be larger than 2^31 - 1 bytes; the nodes need some of them. */
+export const largestModel = 2 ** 31 - 1 - 64 * 2 ** 20;
 
 /** AttributeProto.AttributeType. */
 const attributeType = { float: 1, int: 2, string: 3, ints: 7 } as const;
@@ -46,62 +79,104 @@ function schedule(values: readonly Value[]): { nodes: Node[]; leaves: Set<Value>
   return { nodes: nodes.sort((a, b) => a.outputs[0]!.id - b.outputs[0]!.id), leaves };
 }
 
-/**
- * Writes the graph that computes `outputs` as a self-contained model. Nodes that no output depends on are left out.
- * @param block channel block of this machine's onnxruntime, for faster convolutions with filters that are computed or given; such a
- *   model runs there only. @default 0, a model of standard operators
- */
-export function emit(name: string, outputs: Readonly<Record<string, Value>>, block = 0): Model {
+const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** TensorProto messages of constants, and what goes into the file beside the model where that is asked for. */
+export function tensorMessages(constants: readonly Labelled[], program: string, external?: External): { messages: object[]; file?: Uint8Array[] } {
+  const contents = constants.map(({ value }) => rawData(value.data!));
+  const total = contents.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const outside = external !== undefined && total > external.above;
+  if (!outside && total > largestModel) {
+    throw new GenViewError('ProgramTooLarge', `${program}: its weights take ${(total / 1e9).toFixed(1)} GB, an .onnx file alone at most ${(largestModel / 1e9).toFixed(1)}; save() writes them into a file beside it`);
+  }
+  const file: Uint8Array[] = [];
+  let offset = 0;
+  const messages = constants.map(({ label, value: { shape, type } }, i) => {
+    const data = contents[i]!, message = { name: label, dims: [...shape], data_type: typeCode[type] };
+    if (!outside || data.byteLength < smallest) return { ...message, raw_data: data };
+    const entries = { location: external.location, offset: String(offset), length: String(data.byteLength) };
+    file.push(data);
+    offset += Math.ceil(data.byteLength / externalAlignment) * externalAlignment;
+    return { ...message, data_location: 1, external_data: Object.entries(entries).map(([key, value]) => ({ key, value })) };
+  });
+  return { messages, ...(outside && { file }) };
+}
+
+export interface Labelled { readonly label: string; readonly value: Value }
+
+/** The parts of a GraphProto, and what the nodes read from outside. */
+export interface Written {
+  readonly nodes: readonly object[];
+  readonly constants: readonly Labelled[];
+  /** Graph inputs that some output depends on, by their own names. */
+  readonly reads: readonly Value[];
+  readonly outputs: readonly object[];
+  /** Operator domains of the nodes beside ONNX's own. */
+  readonly domains: readonly string[];
+}
+
+export const valueInfo = (label: string, { shape, type }: Pick<Value, 'shape' | 'type'>): object =>
+  ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
+
+export const nodeMessage = ({ op, domain, inputs, outputs, attributes }: WrittenNode): object => ({
+  op_type: op,
+  ...(domain === undefined ? {} : { domain }),
+  name: `${op} ${outputs[0]!}`,
+  input: inputs,
+  output: outputs,
+  attribute: Object.entries(attributes).map(([key, value]) => attributeProto(key, value)),
+});
+
+/** Writes the nodes that compute `outputs`. `inputName` names what a graph input is called here. */
+export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0, precision = 'float32' }: EmitOptions, inputName: (value: Value) => string = (value) => value.name!): Written {
   const { nodes, leaves } = schedule(Object.values(outputs));
-  const inputs = [...leaves].filter((v) => v.data === undefined).sort((a, b) => a.id - b.id);
-  const initializers = [...leaves].filter((v) => v.data !== undefined).sort((a, b) => a.id - b.id);
+  const inOrder = (values: Value[]): Value[] => values.sort((a, b) => a.id - b.id);
+  const reads = inOrder([...leaves].filter((v) => v.data === undefined)), initializers = inOrder([...leaves].filter((v) => v.data !== undefined));
   const names = new Map<Value, string>();
-  for (const leaf of leaves) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
-  const copies: object[] = [];
+  for (const leaf of initializers) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
+  for (const leaf of reads) names.set(leaf, inputName(leaf));
+  const copies: WrittenNode[] = [];
   for (const [output, value] of Object.entries(outputs)) {
     // A value has one name: inputs, constants and values returned twice are copied.
-    if (names.has(value)) copies.push({ op_type: 'Identity', name: `copy ${output}`, input: [names.get(value)!], output: [output] });
+    if (names.has(value)) copies.push({ op: 'Identity', inputs: [names.get(value)!], outputs: [output], attributes: {} });
     else names.set(value, output);
   }
   const nameOf = (value: Value): string => names.get(value) ?? `_${value.id}`;
-  const vectors = new Map<string, readonly number[]>();
-  const written = writeNodes(nodes, {
+  const vectors = new Map<string, Value>();
+  const naming: Names = {
     of: nameOf,
     ints(values) {
       const label = `ints_${values.join('_')}`;
-      vectors.set(label, values);
+      vectors.set(label, { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) });
       return label;
     },
-  }, block);
-  const valueInfo = (label: string, { shape, type }: Value): object =>
-    ({ name: label, type: { tensor_type: { elem_type: typeCode[type], shape: { dim: shape.map((n) => ({ dim_value: n })) } } } });
-  const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  const message = {
-    ir_version: irVersion,
-    producer_name: 'genview',
-    opset_import: [{ domain: '', version: opset }, ...(written.some((node) => node.domain) ? [{ domain: blockedDomain, version: 1 }] : [])],
-    graph: {
-      name,
-      node: [
-        ...written.map(({ op, domain, inputs: read, outputs: made, attributes }) => ({
-          op_type: op,
-          ...(domain === undefined ? {} : { domain }),
-          name: `${op} ${made[0]!}`,
-          input: read,
-          output: made,
-          attribute: Object.entries(attributes).map(([key, value]) => attributeProto(key, value)),
-        })),
-        ...copies,
-      ],
-      initializer: [
-        ...initializers.map((v) => ({ name: nameOf(v), dims: [...v.shape], data_type: typeCode[v.type], raw_data: rawData(v.data!) })),
-        ...[...vectors].map(([label, values]) => ({ name: label, dims: [values.length], data_type: typeCode.int64, raw_data: rawData(BigInt64Array.from(values, BigInt)) })),
-      ],
-      input: inputs.map((v) => valueInfo(nameOf(v), v)),
-      output: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
-    },
   };
-  return { bytes: modelType.encode(message).finish(), inputs: inputs.map((v) => v.name!) };
+  const written = precision === 'float32' ? writeNodes(nodes, naming, block) : writeHalfPrecision(nodes, naming, new Set(Object.values(outputs)), precision);
+  return {
+    nodes: [...written, ...copies].map(nodeMessage),
+    constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],
+    reads,
+    outputs: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
+    domains: [...new Set(written.flatMap(({ domain }) => domain ?? []))],
+  };
+}
+
+export const encodeModel = (graph: object, domains: readonly string[]): Uint8Array => modelType.encode({
+  ir_version: irVersion,
+  producer_name: 'genview',
+  opset_import: [{ domain: '', version: opset }, ...domains.map((domain) => ({ domain, version: 1 }))],
+  graph,
+}).finish();
+
+/**
+ * Writes the graph that computes `outputs` as a model. Nodes that no output depends on are left out.
+ * @throws GenViewError `ProgramTooLarge` when its constants do not fit into it
+ */
+export function emit(name: string, outputs: Readonly<Record<string, Value>>, options: EmitOptions = {}): Model {
+  const { nodes, constants, reads, outputs: described, domains } = writeGraph(outputs, options);
+  const { messages, file } = tensorMessages(constants, name, options.external);
+  const graph = { name, node: nodes, initializer: messages, input: reads.map((v) => valueInfo(v.name!, v)), output: described };
+  return { bytes: encodeModel(graph, domains), inputs: reads.map((v) => v.name!), ...(file && { external: file }) };
 }
 
 /** The parts of a model that we look at. */

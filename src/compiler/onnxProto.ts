@@ -12,6 +12,7 @@ message AttributeProto {
   float f = 2;
   int64 i = 3;
   bytes s = 4;
+  GraphProto g = 6;
   repeated int64 ints = 8;
   AttributeType type = 20;
 }
@@ -50,6 +51,14 @@ message TensorProto {
   int32 data_type = 2;
   string name = 8;
   bytes raw_data = 9;
+  repeated StringStringEntryProto external_data = 13;
+  enum DataLocation { DEFAULT = 0; EXTERNAL = 1; }
+  DataLocation data_location = 14;
+}
+
+message StringStringEntryProto {
+  string key = 1;
+  string value = 2;
 }
 
 message TensorShapeProto {

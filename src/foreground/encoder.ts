@@ -1,6 +1,7 @@
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
 import type { EncoderRecipe } from '../recipe/recipe.ts';
+import { currentDevice } from '../runtime/device.ts';
 import { sessionOptions } from '../runtime/onnxruntime.ts';
 import { splitUrl } from '../storage/index.ts';
 import { float32, type HostTensor } from '../tensor.ts';
@@ -53,9 +54,10 @@ export async function openEncoder(recipe: EncoderRecipe, options: { readonly thr
   const invalid = (what: string, cause?: unknown): GenViewError =>
     new GenViewError('EncoderInvalid', `foreground.encoder.model ${recipe.model}: ${what}`, { cause });
 
+  const { device } = await currentDevice();
   let session: ort.InferenceSession;
   try {
-    session = await ort.InferenceSession.create(bytes, sessionOptions(options.threads));
+    session = await ort.InferenceSession.create(bytes, sessionOptions(options.threads, device));
   } catch (error) {
     throw invalid(`onnxruntime cannot load it (${firstLine(error)}); expected an .onnx file`, error);
   }

@@ -1,14 +1,19 @@
 import * as tf from '@tensorflow/tfjs';
-import { emit } from '../compiler/emit.ts';
+import { emit, largestModel, type EmitOptions, type Model } from '../compiler/emit.ts';
 import type { Value } from '../compiler/graph.ts';
+import { emitLoop } from '../compiler/loop.ts';
+import type { Precision } from '../compiler/precision.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
-import type { HostTensor, NamedTensors } from '../tensor.ts';
+import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
 import { channelBlock } from './channelBlock.ts';
+import { currentDevice } from './device.ts';
 import { executorName } from './executor.ts';
 import { checkInputs } from './inputs.ts';
-import { createSession, threadCount, type Session } from './onnxruntime.ts';
+import { saveModel } from './modelFile.ts';
+import { constantsFile, createSession, mappedAbove, threadCount, type Session } from './onnxruntime.ts';
 import type { CompileOptions, Program, State, StepFunction, TensorSpec } from './program.ts';
+import { repeated, stackedInputs } from './repeated.ts';
 import { createState, MemoryState } from './state.ts';
 import { createEagerProgram } from './tensorflow.ts';
 
@@ -19,6 +24,13 @@ export type InferenceFunction = (inputs: Record<string, tf.Tensor>, weights: Rec
 
 type Inputs = Readonly<Record<string, TensorSpec>>;
 
+/** Whether programs are run eagerly. */
+function isEager(name: string, { executor, precision = 'float32' }: CompileOptions): boolean {
+  if (executorName(executor) === 'onnxruntime') return false;
+  if (precision !== 'float32') throw new GenViewError('PrecisionUnsupported', `${name}: executor "tensorflow" computes in float32 only, not in ${precision}`);
+  return true;
+}
+
 function memoryState(state: State): MemoryState {
   if (state instanceof MemoryState) return state;
   throw new GenViewError('StateMismatch', 'state must come from createState()');
@@ -27,51 +39,99 @@ function memoryState(state: State): MemoryState {
 /** Name of the output that holds the new value of state tensor `name`; the input is `state/<name>`. */
 const nextName = (name: string): string => `state/${name}:next`;
 
-class OnnxProgram implements Program {
+/** What a program returns under a name: the model's output of that other name. */
+interface Output {
+  readonly modelName: string;
+  readonly shape: readonly number[];
+  readonly dtype: DataType;
+}
+
+/** A recorded function, ready to be written as a model. */
+interface Design {
+  readonly name: string;
   readonly inputs: Inputs;
+  readonly outputs: Readonly<Record<string, Output>>;
+  /** Names of the state tensors that a run changes. */
+  readonly changes: readonly string[];
+  emit(options: EmitOptions): Model;
+}
+
+class OnnxProgram implements Program {
   readonly state: MemoryState;
-  readonly #name: string;
+  readonly #design: Design;
   /** Names of the inputs that the model really reads. */
   readonly #reads: readonly string[];
-  readonly #values: Readonly<Record<string, Value>>;
   readonly #session: Session;
-  readonly #recording: Recording;
-  /** Output name of the program -> output name of the model. */
-  readonly #outputs: ReadonlyMap<string, string>;
 
-  constructor(name: string, inputs: Inputs, state: MemoryState, recording: Recording, outputs: ReadonlyMap<string, string>, reads: readonly string[], values: Readonly<Record<string, Value>>, session: Session) {
-    this.#name = name; this.inputs = inputs; this.state = state; this.#recording = recording; this.#outputs = outputs; this.#reads = reads; this.#values = values; this.#session = session;
+  constructor(design: Design, state: MemoryState, reads: readonly string[], session: Session) {
+    this.#design = design; this.state = state; this.#reads = reads; this.#session = session;
   }
 
+  get inputs(): Inputs { return this.#design.inputs; }
+
   async run(inputs: NamedTensors): Promise<NamedTensors> {
-    checkInputs(this.#name, this.inputs, inputs);
+    const { name: program, outputs, changes } = this.#design;
+    checkInputs(program, this.inputs, inputs);
     return this.state.exclusive(async () => {
       const feeds: Record<string, HostTensor> = {};
       for (const name of this.#reads) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
       const results = await this.#session.run(feeds);
-      for (const name of Object.keys(this.#recording.nextState)) this.state.commit(name, results[nextName(name)]!);
-      return Object.fromEntries([...this.#outputs].map(([name, modelName]) => {
-        const { shape, type } = this.#recording.outputs[name]!;
-        return [name, { shape: [...shape], dtype: type, data: results[modelName]! } as HostTensor];
-      }));
+      for (const name of changes) this.state.commit(name, results[nextName(name)]!);
+      return Object.fromEntries(Object.entries(outputs).map(([name, { modelName, shape, dtype }]) =>
+        [name, { shape: [...shape], dtype, data: results[modelName]! } as HostTensor]));
     });
   }
 
-  toOnnx(): Uint8Array { return emit(this.#name, this.#values).bytes; }
+  toOnnx(): Uint8Array { return this.#design.emit({}).bytes; }
+
+  async save(file: string, { externalAbove = largestModel }: { readonly externalAbove?: number } = {}): Promise<void> {
+    await saveModel(file, (external) => this.#design.emit({ external }), externalAbove);
+  }
 
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 
-async function build(name: string, inputs: Inputs, state: MemoryState, recording: Recording, threads: number | undefined): Promise<Program> {
-  const outputs = new Map(Object.keys(recording.outputs).map((key) => [key, key in inputs ? `${key}:out` : key]));
-  const values = Object.fromEntries([
-    ...[...outputs].map(([key, modelName]) => [modelName, recording.outputs[key]!] as const),
-    ...Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value] as const),
-  ]);
-  if (Object.keys(values).length === 0) throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
-  const model = emit(name, values, await channelBlock());
-  const session = await createSession(model, name, threadCount(threads));
-  return new OnnxProgram(name, inputs, state, recording, outputs, model.inputs, values, session);
+/** Outputs by the names that the model gives them: one that is called like an input gets another. */
+function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<string, Output>; values: Record<string, Value> } {
+  const outputs: Record<string, Output> = {}, values: Record<string, Value> = {};
+  for (const [key, value] of Object.entries(recording.outputs)) {
+    const modelName = key in inputs ? `${key}:out` : key;
+    outputs[key] = { modelName, shape: value.shape, dtype: value.type as DataType };
+    values[modelName] = value;
+  }
+  return { outputs, values };
+}
+
+/** One run is one call of the function. */
+function designStep(name: string, inputs: Inputs, recording: Recording, precision: Precision = 'float32'): Design {
+  const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
+  const all = { ...values, ...Object.fromEntries(Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value])) };
+  return { name, inputs, outputs, changes, emit: (options) => emit(name, all, { ...options, precision }) };
+}
+
+/** One run is `steps` calls of the function. */
+function designLoop(name: string, inputs: Inputs, recording: Recording, steps: number, precision: Precision = 'float32'): Design {
+  const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
+  const carried = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [nextName(key), { first: recording.state[key]!, next }]));
+  return {
+    name, changes, inputs: stackedInputs(inputs, steps),
+    outputs: Object.fromEntries(Object.entries(outputs).map(([key, output]) => [key, { ...output, shape: [steps, ...output.shape] }])),
+    emit: (options) => emitLoop(name, { steps, inputs: recording.inputs, outputs: values, carried }, { ...options, precision }),
+  };
+}
+
+async function build(design: Design, state: MemoryState, options: Pick<CompileOptions, 'threads' | 'device' | 'precision'>): Promise<Program> {
+  const { name } = design;
+  if (Object.keys(design.outputs).length + design.changes.length === 0) {
+    throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
+  }
+  const { device } = await currentDevice(options.device);
+  if (device === 'cpu' && options.precision === 'bfloat16') {
+    throw new GenViewError('PrecisionUnsupported', `${name}: the CPU computes nothing in bfloat16; choose float32, or a GPU`);
+  }
+  const model = design.emit({ block: device === 'cpu' ? await channelBlock() : 0, external: { location: constantsFile, above: mappedAbove } });
+  const session = await createSession(model, name, threadCount(options.threads), device);
+  return new OnnxProgram(design, state, model.inputs, session);
 }
 
 function checkNames(name: string, inputs: Inputs): void {
@@ -88,15 +148,55 @@ function checkNames(name: string, inputs: Inputs): void {
  * state name. Executor `tensorflow` calls the function in every run instead.
  *
  * @throws GenViewError `UnsupportedOperation` naming the operation and its shapes when something cannot be compiled;
- * `ExecutorInvalid` when GENVIEW_EXECUTOR names no executor.
+ * `ExecutorInvalid` when GENVIEW_EXECUTOR names no executor; `DeviceInvalid`, `DeviceUnavailable` for the device that was asked for.
  */
 export async function compile(fn: StepFunction, inputs: Inputs, options: CompileOptions = {}): Promise<Program> {
   const name = options.name ?? 'program';
   const state = memoryState(options.state ?? createState({}));
   checkNames(name, inputs);
-  if (executorName(options.executor) === 'tensorflow') return createEagerProgram(name, fn, inputs, state);
-  const recording = record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
-  return build(name, inputs, state, recording, options.threads);
+  if (isEager(name, options)) return createEagerProgram(name, fn, inputs, state);
+  return build(designStep(name, inputs, recordStep(fn, name, inputs, state), options.precision), state, options);
+}
+
+const recordStep = (fn: StepFunction, name: string, inputs: Inputs, state: MemoryState): Recording =>
+  record(fn, { name, inputs, state: Object.fromEntries(state.names().map((key) => [key, state.spec(key)])) });
+
+/**
+ * Compiles `steps` runs of a step into one: inputs and outputs are those of all steps, stacked along a new first axis, and the state goes
+ * from step to step inside the graph. Equal to as many single steps, bit for bit on the CPU. On a GPU the state then crosses to
+ * main memory once for all of them; on the CPU it gains nothing.
+ *
+ * @throws GenViewError as {@link compile}; `ProgramInput` when `steps` is no whole number of at least 1
+ */
+export async function compileLoop(fn: StepFunction, inputs: Inputs, options: CompileOptions & { readonly steps: number }): Promise<Program> {
+  const name = options.name ?? 'program', { steps } = options;
+  if (!Number.isInteger(steps) || steps < 1) throw new GenViewError('ProgramInput', `${name}: steps is ${steps}; give a whole number of at least 1`);
+  const state = memoryState(options.state ?? createState({}));
+  checkNames(name, inputs);
+  if (isEager(name, options)) return repeated(await createEagerProgram(name, fn, inputs, state), name, steps);
+  return build(designLoop(name, inputs, recordStep(fn, name, inputs, state), steps, options.precision), state, options);
+}
+
+export interface WriteOptions {
+  /** Names, shapes and types of the state; its values are not written. @default an empty state */
+  readonly state?: State;
+  /** Steps in one run, as of {@link compileLoop}. @default one step, without a loop */
+  readonly steps?: number;
+  /** @default 'float32' */
+  readonly precision?: Precision;
+  /** @default 'program' */
+  readonly name?: string;
+  /** @default see `Program.save` */
+  readonly externalAbove?: number;
+}
+
+/** Writes a step as an .onnx file (see `Program.save`) for another machine: nothing of it is loaded or run here. */
+export async function writeProgram(file: string, fn: StepFunction, inputs: Inputs, options: WriteOptions = {}): Promise<void> {
+  const { name = 'program', steps, precision } = options;
+  checkNames(name, inputs);
+  const recording = recordStep(fn, name, inputs, memoryState(options.state ?? createState({})));
+  const design = steps === undefined ? designStep(name, inputs, recording, precision) : designLoop(name, inputs, recording, steps, precision);
+  await saveModel(file, (external) => design.emit({ external }), options.externalAbove ?? largestModel);
 }
 
 /**
@@ -106,9 +206,9 @@ export async function compile(fn: StepFunction, inputs: Inputs, options: Compile
 export async function compileInference(fn: InferenceFunction, inputs: Inputs, weights: NamedTensors, options: Omit<CompileOptions, 'state'> = {}): Promise<Program> {
   const name = options.name ?? 'program';
   checkNames(name, inputs);
-  if (executorName(options.executor) === 'tensorflow') {
+  if (isEager(name, options)) {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
-  return build(name, inputs, new MemoryState({}), recording, options.threads);
+  return build(designStep(name, inputs, recording, options.precision), new MemoryState({}), options);
 }

@@ -1,5 +1,7 @@
 import type * as tf from '@tensorflow/tfjs';
+import type { Precision } from '../compiler/precision.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import type { Device } from './device.ts';
 import type { Executor } from './executor.ts';
 
 /** Shape and element type of one input; shapes are static. */
@@ -34,6 +36,13 @@ export interface CompileOptions {
   readonly state?: State;
   /** @default GENVIEW_EXECUTOR, else 'onnxruntime' */
   readonly executor?: Executor;
+  /** Of executor onnxruntime. @default GENVIEW_DEVICE, else the first GPU that can be used, else 'cpu' */
+  readonly device?: Device;
+  /**
+   * Of executor onnxruntime: what matrix products and convolutions are computed in; the state stays float32. Half precision is meant for GPUs: the CPU
+   * has float16 by rounding only, which is slower, and no bfloat16. Training in float16 needs `withLossScaling`. @default 'float32'
+   */
+  readonly precision?: Precision;
   /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
   readonly threads?: number;
   /** Shown in errors and profiles. @default 'program' */
@@ -47,5 +56,11 @@ export interface Program {
   run(inputs: NamedTensors): Promise<NamedTensors>;
   /** The program as a self-contained .onnx file (executor onnxruntime only). A state tensor is the input `state/<name>` (when read) and the output `state/<name>:next` (when assigned). */
   toOnnx(): Uint8Array;
+  /**
+   * Writes the program (see `toOnnx`) to `<name>.onnx`, whole or not at all. Constants above `externalAbove` bytes altogether go into
+   * one file beside it, `<name>.<hash>.data`, as ONNX external data; any ONNX tool opens both by the first name.
+   * @param options.externalAbove default 2 GB less a margin: the largest file that protobuf can read
+   */
+  save(file: string, options?: { readonly externalAbove?: number }): Promise<void>;
   dispose(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import { withBackend } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import { gpuIndex, parseDevice } from './device.ts';
 import { supportExplicitPadding } from './explicitPadding.ts';
 import { checkInputs } from './inputs.ts';
 import type { Program, StepFunction, TensorSpec } from './program.ts';
@@ -18,10 +19,14 @@ let engine: Promise<string> | undefined;
  * GENVIEW_TFJS_NODE, when set, is the folder of the `@tensorflow/tfjs-node` or `-gpu` package to load, wherever it was
  * built; its `@tensorflow/tfjs` must resolve to ours (a link will do), since a backend registers with the copy it finds.
  * Otherwise `@tensorflow/tfjs-node-gpu`, else `@tensorflow/tfjs-node`, else tf.js's own `cpu` backend.
- * @throws GenViewError `EngineUnavailable` when the package in GENVIEW_TFJS_NODE cannot be used.
+ * GENVIEW_DEVICE hides the other GPUs from TensorFlow, which otherwise takes what it sees; a GPU that is asked for needs the `-gpu` package.
+ * @throws GenViewError `EngineUnavailable` when the package in GENVIEW_TFJS_NODE cannot be used; `DeviceUnavailable`
  */
 async function eagerBackend(): Promise<string> {
   engine ??= (async () => {
+    const device = parseDevice(process.env['GENVIEW_DEVICE']), gpu = device && gpuIndex(device);
+    if (device === 'cpu') process.env['CUDA_VISIBLE_DEVICES'] = '-1';
+    if (gpu !== undefined) process.env['CUDA_VISIBLE_DEVICES'] = process.env['CUDA_VISIBLE_DEVICES']?.split(',')[gpu] ?? String(gpu);
     const folder = process.env['GENVIEW_TFJS_NODE'];
     if (folder) {
       const unusable = (reason: string, cause?: unknown): GenViewError => new GenViewError('EngineUnavailable', `GENVIEW_TFJS_NODE is "${folder}", which ${reason}; give the folder of @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu`, { cause });
@@ -35,7 +40,7 @@ async function eagerBackend(): Promise<string> {
       createLog().info(`tensorflow executor: ${folder}`);
       return 'tensorflow';
     }
-    for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
+    for (const name of ['@tensorflow/tfjs-node-gpu', ...(gpu === undefined ? ['@tensorflow/tfjs-node'] : [])]) {
       try {
         await import(name);
       } catch (error) {
@@ -50,6 +55,7 @@ async function eagerBackend(): Promise<string> {
         return 'tensorflow';
       }
     }
+    if (gpu !== undefined) throw new GenViewError('DeviceUnavailable', `device ${device} cannot be had by executor tensorflow: @tensorflow/tfjs-node-gpu does not load; install it, or choose the device cpu or the executor onnxruntime`);
     createLog().info('tensorflow executor: tf.js on the CPU (slow; install @tensorflow/tfjs-node-gpu or @tensorflow/tfjs-node)');
     return 'cpu';
   })();
@@ -108,8 +114,12 @@ class EagerProgram implements Program {
     }
   }
 
-  toOnnx(): Uint8Array {
-    throw new GenViewError('UnsupportedOperation', `${this.#name}: a program of executor "tensorflow" has no ONNX form; compile it with executor "onnxruntime"`);
+  toOnnx(): Uint8Array { throw this.#noOnnx(); }
+
+  async save(): Promise<void> { return Promise.reject(this.#noOnnx()); }
+
+  #noOnnx(): GenViewError {
+    return new GenViewError('UnsupportedOperation', `${this.#name}: a program of executor "tensorflow" has no ONNX form; compile it with executor "onnxruntime"`);
   }
 
   async dispose(): Promise<void> {

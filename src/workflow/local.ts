@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { describeEngine } from '../runtime/device.ts';
 import type { ResolveRecipeOutput } from '../stages/contract.ts';
 import type { Json } from './asl/definition.ts';
 import { StatesError } from './asl/errors.ts';
@@ -54,6 +55,8 @@ const invocation = z.strictObject({ FunctionName: z.enum(lambdaNames as [LambdaN
  */
 export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
   const name = `${new Date().toISOString().replace(/[:.]/g, '-')}-${process.pid}`;
+  // Before anything is written: a device that was asked for and cannot be had ends the run here.
+  const engine = await describeEngine();
   const display = new Display(options.log);
   const history = new HistoryFile(name, display);
   let resolved: ResolveRecipeOutput | undefined;
@@ -68,6 +71,7 @@ export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
       const payload = json(await handler(json(Payload), { signal, log: display, threads: options.cores ?? availableParallelism() }));
       if (FunctionName === 'resolve-recipe') {
         resolved = payload as unknown as ResolveRecipeOutput;
+        display.info(engine);
         history.open(resolved.run);
       }
       return { ExecutedVersion: '$LATEST', StatusCode: 200, Payload: payload };

@@ -2,7 +2,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
-import { executorName } from '../runtime/executor.ts';
+import { describeEngine } from '../runtime/device.ts';
 import type { StageContext } from '../stages/contract.ts';
 import { exitWithParent } from './batch/process.ts';
 import { batchStages, isProgramName, type ProgramName } from './stages.ts';
@@ -15,8 +15,8 @@ const patience = 25_000;
 
 /**
  * The whole of a container's `main.ts`: `<stage> --run <url> [--variant <name>]`, with the shard in
- * AWS_BATCH_JOB_ARRAY_INDEX and the threads in GENVIEW_THREADS, the executor in GENVIEW_EXECUTOR. Ends the process: 0 when done; a GenViewError's own
- * code, with one line; 75 when stopped by SIGTERM, SIGINT or the end of its parent; 1 with a stack for anything else.
+ * AWS_BATCH_JOB_ARRAY_INDEX, the threads in GENVIEW_THREADS, the device in GENVIEW_DEVICE and the executor in GENVIEW_EXECUTOR.
+ * Ends the process: 0 when done; a GenViewError's own code, with one line; 75 when stopped by SIGTERM, SIGINT or the end of its parent; 1 with a stack for anything else.
  */
 export async function runProgram(stages: Readonly<Partial<Record<ProgramName, LoadStage>>>, argv: readonly string[] = process.argv.slice(2), env: NodeJS.ProcessEnv = process.env): Promise<never> {
   const stop = new AbortController();
@@ -35,7 +35,7 @@ export async function runProgram(stages: Readonly<Partial<Record<ProgramName, Lo
     const { name, load, input } = parse(stages, argv, env);
     const threads = Number(env['GENVIEW_THREADS'] ?? availableParallelism());
     const attempt = Number(env['AWS_BATCH_JOB_ATTEMPT'] ?? 1);
-    log.info(`${name}: node ${process.version}, ${threads} threads, executor ${executorName(undefined, env)}, ${(totalmem() / 2 ** 30).toFixed(1)} GiB of memory, attempt ${attempt}`, { quiet: true, ...input });
+    log.info(`${name}: node ${process.version}, ${threads} threads, ${(totalmem() / 2 ** 30).toFixed(1)} GiB of memory, attempt ${attempt}; ${await describeEngine(env)}`, { quiet: true, ...input });
     const stage = await load();
     await stage(input as never, { signal: stop.signal, log, threads });
   } catch (error) {

@@ -26,6 +26,7 @@ describe('exit codes and messages', () => {
     [['demo', '--sotre', 'x'], /^error: unknown option '--sotre'\n\(Did you mean --store\?\)/],
     [['run'], /^error: missing required argument 'recipe'\n\(genview run --help explains it\)/],
     [['stage', 'pretrian', '--run', 'x'], /Allowed choices are resolve-recipe, /],
+    [['demo', '--executor', 'torch'], /Allowed choices are onnxruntime, tensorflow\./],
   ])('bad usage ends with 2 and says what is wrong: genview %j', async (args, message) => {
     const { code, stdout, stderr } = await genviewHere(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
@@ -34,6 +35,7 @@ describe('exit codes and messages', () => {
 
   it.each([
     [['run', 'nope.yaml'], /^genview: there is no recipe at .*nope\.yaml; `genview init` writes one to start from\n$/],
+    [['demo', '--device', 'gpu'], /^genview: --device is "gpu"; give cpu, cuda or cuda:<n>\n$/],
     [['validate', 'nope.yaml'], /^genview: there is no recipe at .*nope\.yaml/],
     [['report', '--store', 'no-store'], /^genview: there are no runs in no-store; --store names another store, `genview run <recipe>` starts a run\n$/],
     [['stage', 'pretrain', '--variant', 'a'], /^genview: this stage needs --run; see genview stage --help\n$/],
@@ -79,6 +81,18 @@ describe('exit codes and messages', () => {
     expect(write.mock.calls).toEqual([['genview: unexpected failure\na string\n']]);
     write.mockRestore();
   });
+});
+
+it('--device and --executor reach what runs the networks, and a device that is not there ends a run before it writes anything', async () => {
+  const recipe = path.join(folder, 'device.yaml'), store = path.join(folder, 'device-store');
+  await writeFile(recipe, 'name: a\ndataset: { url: images }\n');
+  const refused = await genview(['run', recipe, '--store', store, '--device', 'cuda:99']);
+  expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(/^genview: device cuda:99 cannot be had: [^\n]+\n$/) as string });
+  expect(existsSync(store)).toBe(false);
+  const checked = await genview(['doctor', '--device', 'cpu', '--store', store, '--json']);
+  expect((JSON.parse(checked.stdout) as { name: string; found: string }[]).find(({ name }) => name === 'engine')!.found).toMatch(/computes; executor onnxruntime, device cpu: as asked$/);
+  const eager = await genview(['doctor', '--executor', 'tensorflow', '--device', 'cpu', '--store', store, '--json']);
+  expect(eager.stdout).toContain('computes; executor tensorflow, device cpu: as asked');
 });
 
 describe('genview init', () => {

@@ -51,7 +51,7 @@ describe('blocked convolutions', () => {
     const block = await channelBlock();
     expect([0, 8, 16]).toContain(block);
     const g = new Graph(), result = conv(g, g.input('x', [1, 16, 8, 8], 'float32'), g.input('f', [16, 16, 3, 3], 'float32'));
-    const domains = (size: number): string[] => readModel(emit('test', { result }, size).bytes).graph.node.map(({ domain }) => domain);
+    const domains = (size: number): string[] => readModel(emit('test', { result }, { block: size }).bytes).graph.node.map(({ domain }) => domain);
     expect(domains(block).includes(blockedDomain)).toBe(block > 0);
     expect(domains(0)).toEqual(['']);
   });

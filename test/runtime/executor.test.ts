@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs';
 import { afterEach, expect, it, vi } from 'vitest';
 import { compile, compileInference } from '../../src/runtime/compile.ts';
@@ -39,3 +40,20 @@ it('refuses a folder in GENVIEW_TFJS_NODE that holds no engine', async () => {
   const fresh = await import('../../src/runtime/compile.ts');
   await expect(fresh.compile(({ x }) => ({ y: x! }), { x: { shape: [] } }, { executor: 'tensorflow' })).rejects.toMatchObject({ code: 'EngineUnavailable', message: expect.stringContaining('GENVIEW_TFJS_NODE is "nowhere"') as string });
 });
+
+it('refuses a GPU without the package that uses one', async () => {
+  if (installed('@tensorflow/tfjs-node-gpu')) return console.log('skipped: @tensorflow/tfjs-node-gpu is installed');
+  vi.resetModules();
+  vi.stubEnv('GENVIEW_DEVICE', 'cuda:1');
+  vi.stubEnv('CUDA_VISIBLE_DEVICES', '4,5');
+  const fresh = await import('../../src/runtime/compile.ts');
+  await expect(fresh.compile(({ x }) => ({ y: x! }), { x: { shape: [] } }, { executor: 'tensorflow' })).rejects.toMatchObject({
+    code: 'DeviceUnavailable',
+    message: 'device cuda:1 cannot be had by executor tensorflow: @tensorflow/tfjs-node-gpu does not load; install it, or choose the device cpu or the executor onnxruntime',
+  });
+  expect(process.env['CUDA_VISIBLE_DEVICES']).toBe('5');
+});
+
+function installed(name: string): boolean {
+  try { createRequire(import.meta.url).resolve(name); return true; } catch { return false; }
+}

@@ -1,9 +1,9 @@
 import protobuf from 'protobufjs';
 import { onnxProto } from '../../src/compiler/onnxProto.ts';
 
-interface NodeMessage { op_type: string; name: string; input: string[]; output: string[]; attribute: { name: string; ints?: unknown[] }[] }
+interface NodeMessage { op_type: string; name: string; input: string[]; output: string[]; attribute: { name: string; i?: unknown; ints?: unknown[]; g?: ModelMessage['graph'] }[] }
 export interface ModelMessage {
-  graph: { node: NodeMessage[]; initializer: { name: string; dims: unknown[] }[]; input: { name: string }[]; output: { name: string }[] };
+  graph: { node: NodeMessage[]; initializer: { name: string; dims: unknown[]; data_location: number; external_data: { key: string; value: string }[] }[]; input: { name: string }[]; output: { name: string }[] };
 }
 
 /** An .onnx file as an object. */

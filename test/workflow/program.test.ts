@@ -25,6 +25,7 @@ describe('a program', () => {
     ['no variant', ['pretrain', '--run', 'r'], {}, 'pretrain needs --variant'],
     ['no shard', ['analyze-foreground', '--run', 'r'], {}, 'AWS_BATCH_JOB_ARRAY_INDEX must be its number, not ""'],
     ['an unknown executor', ['fit-foreground', '--run', 'r'], { GENVIEW_EXECUTOR: 'cuda' }, 'GENVIEW_EXECUTOR is "cuda"; give onnxruntime or tensorflow'],
+    ['a device that is not there', ['fit-foreground', '--run', 'r'], { GENVIEW_DEVICE: 'cuda:99' }, 'device cuda:99 cannot be had: '],
     ['an unknown option', ['fit-foreground', '--run', 'r', '--shard', '1'], {}, "Unknown option '--shard'"],
   ])('refuses %s in one line, with exit status 2', async (_name, args, env, message) => {
     const [code, text] = await run(args, env);

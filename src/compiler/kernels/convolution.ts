@@ -30,6 +30,15 @@ export function geometry(info: tf.backend_util.Conv2DInfo): Geometry {
   return { batch: info.batchSize, channels: info.inChannels, input, output, kernel, stride, dilation, before, after: [after(0), after(1)] };
 }
 
+/**
+ * Padding as ONNX has it, the same before and behind where that gives the same positions: cuDNN knows no other, and what is padded
+ * too much behind is never read.
+ */
+export function pads({ input, output, kernel, stride, dilation, before, after }: Geometry): number[] {
+  const positions = (i: 0 | 1): number => Math.floor((input[i] + 2 * before[i] - (kernel[i] - 1) * dilation[i] - 1) / stride[i]) + 1;
+  return [...before, ...([0, 1] as const).map((i) => (positions(i) === output[i] ? before[i] : after[i]))];
+}
+
 interface ConvolutionAttributes {
   readonly strides: [number, number] | number;
   readonly pad: tf.Conv2DAttrs['pad'];
@@ -47,8 +56,8 @@ const asImage = (g: Graph, x: Recorded): Value => arrange(g, x, imagePerm);
 const asFilter = (g: Graph, x: Recorded): Value => arrange(g, x, filterPerm);
 const image = (value: Value): Recorded => ({ value, perm: imagePerm });
 
-function convolve(g: Graph, x: Value, filter: Value, s: Geometry, output: readonly [number, number], group = 1, pads = [...s.before, ...s.after], stride = s.stride): Value {
-  return g.node('Conv', [x, filter], { kernel_shape: s.kernel, strides: stride, dilations: s.dilation, pads, group }, [x.shape[0]!, filter.shape[0]!, ...output]);
+function convolve(g: Graph, x: Value, filter: Value, s: Geometry, output: readonly [number, number], group = 1, padding = pads(s), stride = s.stride): Value {
+  return g.node('Conv', [x, filter], { kernel_shape: s.kernel, strides: stride, dilations: s.dilation, pads: padding, group }, [x.shape[0]!, filter.shape[0]!, ...output]);
 }
 
 const conv2d: Kernel<'x' | 'filter', tf.Conv2DAttrs> = (g, { x, filter }, attributes) => {
@@ -83,6 +92,12 @@ function inputGradient(g: Graph, dy: Value, filter: Value, s: Geometry, group: n
     if ([...low, ...high].every((n) => n >= 0)) {
       return convolve(g, dy, swapped, s, s.input, group, [...low, ...high]);
     }
+  }
+  // With the same padding on both sides, which a GPU needs (onnxruntime leaves a ConvTranspose with other padding to the CPU), rows that
+  // the last position did not reach are `output_padding`: fewer than a stride.
+  const short = ([0, 1] as const).map((i) => s.input[i] - (s.output[i] - 1) * s.stride[i] - reach(i) - 1 + 2 * s.before[i]);
+  if (short.every((n, i) => n >= 0 && n < s.stride[i]!)) {
+    return g.node('ConvTranspose', [dy, filter], { kernel_shape: s.kernel, strides: s.stride, dilations: s.dilation, pads: [...s.before, ...s.before], output_padding: short, group }, shape);
   }
   // The part of the padded input that the output positions reach; ConvTranspose crops the padding, rows that no position reached are zero.
   const reached = (i: 0 | 1): number => (s.output[i] - 1) * s.stride[i] + reach(i) + 1 - s.before[i];

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { sizeOf } from '../../tensor.ts';
 import type { Graph, Value } from '../graph.ts';
 import { arrange, logicalShape } from '../layout.ts';
-import { geometry, imagePerm, type Geometry } from './convolution.ts';
+import { geometry, imagePerm, pads, type Geometry } from './convolution.ts';
 import type { Kernel } from './kernel.ts';
 
 type PoolAttributes = tf.MaxPoolAttrs;
@@ -11,7 +11,7 @@ function poolGeometry(input: readonly number[], { filterSize, strides, pad, dimR
   return geometry(tf.backend_util.computePool2DInfo(input as [number, number, number, number], filterSize, strides, 1, pad, dimRoundingMode));
 }
 
-const onnxAttributes = (s: Geometry) => ({ kernel_shape: s.kernel, strides: s.stride, pads: [...s.before, ...s.after] });
+const onnxAttributes = (s: Geometry) => ({ kernel_shape: s.kernel, strides: s.stride, pads: pads(s) });
 const outputShape = (s: Geometry): number[] => [s.batch, s.channels, ...s.output];
 
 /** Largest value of each window and its place in the whole input. */
