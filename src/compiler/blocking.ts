@@ -52,7 +52,7 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number):
   const reorderedFilter = (filter: Value): string => {
     const name = `${names.of(filter)}:blocked filter`;
     // A filter with its channels exchanged (of an input gradient) is moved once, not twice.
-    const exchanged = filter.node?.op === 'Transpose' && String(filter.node.attributes['perm']) === '1,0,2,3';
+    const exchanged = filter.node?.op === 'Transpose' && (filter.node.attributes['perm'] as readonly number[]).join() === '1,0,2,3';
     const source = exchanged ? filter.node.inputs[0]! : filter, [a, b, h, w] = source.shape as [number, number, number, number];
     return once(name, () => written.push(
       { op: 'Reshape', inputs: [names.of(source), names.ints([a / block, block, b / block, block, h, w])], outputs: [`${name}:blocks`], attributes: {} },
