@@ -117,6 +117,7 @@ const tiny = vit({ imageSize, ...vitSizes.tiny, patch: 8, positions: 'sincos', f
  */
 const cancelled = /backbone\.norm\.bias$/;
 
+// An integration test because it computes for about 40 seconds.
 describe.each([
   ['resnet18-mocov2', mocov2(resnet18), resnet18],
   ['vit-tiny-mocov3', mocov3(vitTiny, asBackbone(tiny)), vitTiny],
@@ -137,13 +138,13 @@ describe.each([
     expect(Math.max(...differences), differences.map((d) => d.toExponential(1)).join(' ')).toBeLessThan(1e-3);
   });
 
-  it('every final tensor, online and momentum, is within 1e-2 of its norm, and within a tenth of what training changed', () => {
+  it('every final tensor, online and momentum, is within 1e-2 of its norm, and within a quarter of what training changed', () => {
     expect(Object.keys(ours.final).sort()).toEqual(Object.keys(reference.tensors).sort());
     for (const [tensor, summary] of Object.entries(reference.tensors)) {
       const difference = distance(ours.final[tensor]!, summary);
       expect(difference / summary.norm, tensor).toBeLessThan(1e-2);
-      // Float32 itself cannot tell changes of a millionth.
-      if (!cancelled.test(tensor)) expect(difference, tensor).toBeLessThan(0.1 * summary.change + 1e-6 * summary.norm);
+      // Float32 cannot tell changes of a millionth; PyTorch's own float32 run comes as far as 0.19 of the change from its float64 run (0.13 in `backbone.bn1.bias`, where we are 0.11 from it).
+      if (!cancelled.test(tensor)) expect(difference, tensor).toBeLessThan(0.25 * summary.change + 1e-6 * summary.norm);
     }
   });
 });
