@@ -5,7 +5,11 @@ import type { PretrainingRecipe } from '../../recipe/recipe.ts';
 
 /** The recipe's backbone under the prefix `backbone.`. */
 export function backboneOf({ backbone, augmentation }: PretrainingRecipe): FeatureNetwork {
-  const network = backboneNetwork(backbone, augmentation.imageSize, { frozenPatches: true });
+  return asBackbone(backboneNetwork(backbone, augmentation.imageSize, { frozenPatches: true }));
+}
+
+/** A network under the prefix `backbone.`. */
+export function asBackbone(network: FeatureNetwork): FeatureNetwork {
   return {
     featureSize: network.featureSize,
     parameters: network.parameters.map((p) => ({ ...p, name: `backbone.${p.name}` })),

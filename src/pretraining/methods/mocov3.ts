@@ -1,4 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
+import type { FeatureNetwork } from '../../nn/backbone.ts';
 import { mocov3Predictor, mocov3Projector } from '../../nn/heads.ts';
 import { l2Normalize, parametersOf } from '../../nn/layers.ts';
 import type { Mode, Weights } from '../../nn/module.ts';
@@ -13,9 +14,9 @@ import type { Method } from './method.ts';
  * momentum keys; negatives are the other keys of the global batch; the predictor has no momentum copy.
  *
  * Between several processes the keys are global and batch norm is local (the official code synchronises the heads').
+ * @param backbone another network of the recipe's kind, named by {@link asBackbone}. @default the recipe's
  */
-export function mocov3(recipe: PretrainingRecipe): Method {
-  const backbone = backboneOf(recipe);
+export function mocov3(recipe: PretrainingRecipe, backbone: FeatureNetwork = backboneOf(recipe)): Method {
   const { hidden, output } = recipe.head, transformer = isViT(recipe.backbone);
   const normalize = isViT(recipe.backbone) || recipe.backbone.norm === 'batch';
   const projector = mocov3Projector('projector', backbone.featureSize, hidden, output, { normalize, transformer });
