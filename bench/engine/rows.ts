@@ -15,7 +15,8 @@ export interface Row {
   readonly label: string;
   readonly batch: number;
   readonly training: boolean;
-  readonly open: (threads: number) => Promise<{ program: Program; inputs: NamedTensors }>;
+  /** @param profile as of `CompileOptions` */
+  readonly open: (threads: number, profile?: string) => Promise<{ program: Program; inputs: NamedTensors }>;
 }
 
 const random = new Random('bench engine');
@@ -23,10 +24,10 @@ const noise = (shape: readonly number[]) => float32(Float32Array.from({ length: 
 
 /** The whole step of a recipe's method, as pretraining runs it. */
 function pretraining(text: string): Row['open'] {
-  return async (threads) => {
+  return async (threads, profile) => {
     const recipe = parseRecipe(`name: bench\ndataset: { url: 'builtin:demo' }\nvariants: [{ name: one }]\n${text}`, 'bench').variants[0]!.pretraining;
     const { whole, initialState } = trainingSteps(methodOf(recipe), recipe, 1);
-    const program = await compile(whole.run, whole.inputs, { state: createState(initialState(0)), threads, name: recipe.method });
+    const program = await compile(whole.run, whole.inputs, { state: createState(initialState(0)), threads, name: recipe.method, ...(profile && { profile }) });
     const inputs = Object.fromEntries(Object.entries(whole.inputs).map(([name, { shape }]) => [name, noise(shape)]));
     return { program, inputs: { ...inputs, weights: float32(new Float32Array(recipe.batch).fill(1), [recipe.batch]), learningRate: scalar(0.03), ema: scalar(0.999) } };
   };
@@ -34,10 +35,10 @@ function pretraining(text: string): Row['open'] {
 
 /** A forward pass with random weights; `run` takes normalised NHWC images. */
 function forward(module: { readonly parameters: readonly ParameterSpec[] }, batch: number, run: (images: tf.Tensor4D, weights: Weights) => tf.Tensor): Row['open'] {
-  return async (threads) => {
+  return async (threads, profile) => {
     const shape = [batch, 3, 224, 224];
     const program = await compileInference(({ images }, weights) => ({ result: run(tf.transpose(images as tf.Tensor4D, [0, 2, 3, 1]), weights) }),
-      { images: { shape } }, initialize(module, 0), { threads, name: 'inference' });
+      { images: { shape } }, initialize(module, 0), { threads, name: 'inference', ...(profile && { profile }) });
     return { program, inputs: { images: noise(shape) } };
   };
 }

@@ -159,8 +159,8 @@ function gradientsOf(loss: () => tf.Scalar, state: Record<string, tf.Variable>, 
 const optional = (threads: number | undefined): { threads?: number } => threads === undefined ? {} : { threads };
 
 /**
- * A batch holds two renderings of every picture. What tells them from all others is the picture: its shape and colours,
- * in whatever pose and surroundings.
+ * A batch holds two renderings of every picture, drawn at random. What tells them from all others is the picture: its shape and
+ * colours, in whatever pose and surroundings.
  */
 async function trainEncoder(images: readonly Image[], pictures: number, steps: number, settings: Settings): Promise<NamedTensors> {
   const network = demoEncoder();

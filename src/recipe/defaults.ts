@@ -58,7 +58,7 @@ function completeVariants(file: RecipeFile): VariantRecipe[] {
 
 /**
  * A variant's settings over the recipe's: objects field by field, everything else replaced as a whole. An optimizer of
- * another name and a backbone of another family replace the recipe's altogether, since its figures would not fit.
+ * another name (given, or the default of another method or backbone) and a backbone of another family replace the recipe's altogether, since its figures would not fit.
  */
 export function overlay(base: PretrainingFile, over: PretrainingFile): PretrainingFile {
   const merge = (a: unknown, b: unknown): unknown => {
@@ -67,10 +67,11 @@ export function overlay(base: PretrainingFile, over: PretrainingFile): Pretraini
     return Object.fromEntries([...new Set([...Object.keys(a), ...Object.keys(b)])].map((key) => [key, merge(a[key], b[key])]));
   };
   const merged = merge(base, over) as PretrainingFile;
-  const optimizer = over.optimizer?.name !== undefined && over.optimizer.name !== optimizerName(base) ? over.optimizer : merged.optimizer;
   const family = ({ name = 'resnet18' }: NonNullable<PretrainingFile['backbone']>): boolean => isViT({ name });
   const backbone = over.backbone?.name !== undefined && family(over.backbone) !== family(base.backbone ?? {}) ? over.backbone : merged.backbone;
-  return { ...merged, ...(optimizer && { optimizer }), ...(backbone && { backbone }) };
+  const { optimizer: mixed, ...whole } = { ...merged, ...(backbone && { backbone }) };
+  const optimizer = optimizerName({ ...whole, ...(mixed && { optimizer: mixed }) }) === optimizerName(base) ? mixed : over.optimizer;
+  return { ...whole, ...(optimizer && { optimizer }) };
 }
 
 function isPlain(value: unknown): value is Record<string, unknown> {

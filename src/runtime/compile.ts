@@ -120,7 +120,7 @@ function designLoop(name: string, inputs: Inputs, recording: Recording, steps: n
   };
 }
 
-async function build(design: Design, state: MemoryState, options: Pick<CompileOptions, 'threads' | 'device' | 'precision'>): Promise<Program> {
+async function build(design: Design, state: MemoryState, options: Pick<CompileOptions, 'threads' | 'device' | 'precision' | 'profile'>): Promise<Program> {
   const { name } = design;
   if (Object.keys(design.outputs).length + design.changes.length === 0) {
     throw new GenViewError('UnsupportedOperation', `${name}: the function returns nothing and changes no state; return at least one tensor`);
@@ -130,7 +130,7 @@ async function build(design: Design, state: MemoryState, options: Pick<CompileOp
     throw new GenViewError('PrecisionUnsupported', `${name}: the CPU computes nothing in bfloat16; choose float32, or a GPU`);
   }
   const model = design.emit({ block: device === 'cpu' ? await channelBlock() : 0, fused: device === 'cpu', external: { location: constantsFile, above: mappedAbove } });
-  const session = await createSession(model, name, threadCount(options.threads), device);
+  const session = await createSession(model, name, threadCount(options.threads), device, options.profile);
   return new OnnxProgram(design, state, model.inputs, session);
 }
 

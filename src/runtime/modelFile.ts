@@ -26,9 +26,9 @@ export async function writeExternal(file: string, parts: readonly Uint8Array[]):
 }
 
 /**
- * Writes a model as `<name>.onnx` and, when it has constants outside, `<name>.<hash>.data` beside it. Whoever reads meanwhile, or
- * after a crash, finds the old model or the new one whole: the file of constants is named by its contents, and renaming the
- * model is what makes it the current one. The former constants are then removed.
+ * Writes a model as `<name>.onnx` and, when it has constants outside, `<name>.<hash>.data` beside it. After a crash the old
+ * model or the new one is there, whole: the file of constants is named by its contents, and renaming the model is what makes it the current one.
+ * The former constants are then removed, so one process at a time may save or open a name.
  * @param emitWith writes the model for a file of constants of that name
  */
 export async function saveModel(file: string, emitWith: (external: External) => Model, above: number): Promise<void> {

@@ -21,8 +21,9 @@ export function threadCount(option?: number): number {
 /** A model loaded into onnxruntime. */
 export class Session {
   readonly #session: ort.InferenceSession;
+  readonly #profiled: boolean;
 
-  constructor(session: ort.InferenceSession) { this.#session = session; }
+  constructor(session: ort.InferenceSession, profiled = false) { this.#session = session; this.#profiled = profiled; }
 
   /** Runs the model; every output is a new array. (onnxruntime-node copies outputs even when it is given arrays to write them into.) */
   async run(feeds: NamedTensors): Promise<Record<string, DataOf[DataType]>> {
@@ -30,7 +31,10 @@ export class Session {
     return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, tensor.data as DataOf[DataType]]));
   }
 
-  async dispose(): Promise<void> { await this.#session.release(); }
+  async dispose(): Promise<void> {
+    if (this.#profiled) this.#session.endProfiling();
+    await this.#session.release();
+  }
 }
 
 const toOrt = ({ dtype, data, shape }: HostTensor): ort.Tensor => new ort.Tensor(dtype, data, shape);
@@ -67,11 +71,14 @@ export const mappedAbove = 64 * 2 ** 20;
 /** Name that a model gives the file of its constants when it is loaded right away. */
 export const constantsFile = 'constants.data';
 
-/** Loads a model with {@link sessionOptions}; its external constants are in {@link constantsFile}. */
-export async function createSession(model: Model, name: string, threads: number, device: Device): Promise<Session> {
-  const options = sessionOptions(threads, device);
+/**
+ * Loads a model with {@link sessionOptions}; its external constants are in {@link constantsFile}.
+ * @param profile beginning of the name of a file for onnxruntime's own profile, which is complete when the session is disposed of
+ */
+export async function createSession(model: Model, name: string, threads: number, device: Device, profile?: string): Promise<Session> {
+  const options = { ...sessionOptions(threads, device), ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }) };
   try {
-    return new Session(await (model.external ? createFromFiles(model, model.external, options) : ort.InferenceSession.create(model.bytes, options)));
+    return new Session(await (model.external ? createFromFiles(model, model.external, options) : ort.InferenceSession.create(model.bytes, options)), profile !== undefined);
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }

@@ -45,6 +45,8 @@ export interface CompileOptions {
   readonly precision?: Precision;
   /** Threads of the engine. @default GENVIEW_THREADS, else the number of cores */
   readonly threads?: number;
+  /** Beginning of the name of a file for onnxruntime's own profile (Chrome trace format), written by `dispose`. @default none */
+  readonly profile?: string;
   /** Shown in errors and profiles. @default 'program' */
   readonly name?: string;
 }

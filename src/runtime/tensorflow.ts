@@ -31,6 +31,9 @@ async function eagerBackend(): Promise<string> {
     const folder = process.env['GENVIEW_TFJS_NODE'];
     if (folder) {
       const unusable = (reason: string, cause?: unknown): GenViewError => new GenViewError('EngineUnavailable', `GENVIEW_TFJS_NODE is "${folder}", which ${reason}; give the folder of @tensorflow/tfjs-node or @tensorflow/tfjs-node-gpu`, { cause });
+      if (gpu !== undefined && !path.resolve(folder).endsWith('tfjs-node-gpu')) {
+        throw new GenViewError('DeviceUnavailable', `device ${device} cannot be had by executor tensorflow: GENVIEW_TFJS_NODE is "${folder}", no tfjs-node-gpu; give the folder of that package, or choose the device cpu`);
+      }
       try {
         createRequire(import.meta.url)(path.resolve(folder));
       } catch (error) {

@@ -85,6 +85,16 @@ variants: [{ name: v, pretraining: { optimizer: { name: lars } } }]`, 'r').varia
     expect(variant!.pretraining.optimizer).toEqual({ name: 'lars', learningRate: 0.6, momentum: 0.9, weightDecay: 1e-6, trust: 0.001, form: 'mmpretrain' });
   });
 
+  it("nor for the default optimizer of a variant's own method or backbone", () => {
+    const variants = parseRecipe(`${minimal}pretraining: { method: mocov3, optimizer: { learningRate: 0.6 } }
+variants:
+  - { name: same, pretraining: { epochs: 3 } }
+  - { name: transformer, pretraining: { backbone: { name: vit-small } } }
+  - { name: second, pretraining: { method: mocov2, queue: 1024 } }
+  - { name: own, pretraining: { method: mocov2, queue: 1024, optimizer: { learningRate: 0.1 } } }`, 'r.yaml').variants.map(({ pretraining }) => pretraining.optimizer);
+    expect(variants.map(({ name, learningRate }) => [name, learningRate])).toEqual([['lars', 0.6], ['adamw', 1.5e-4], ['sgd', 0.03], ['sgd', 0.1]]);
+  });
+
   it('of the recipes folder is valid', () => {
     const folder = new URL('../../recipes/', import.meta.url);
     const files = readdirSync(folder).filter((file) => file.endsWith('.yaml'));

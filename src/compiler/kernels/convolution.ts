@@ -170,8 +170,8 @@ function metPositions(g: Graph, x: Value, dy: Value, s: Geometry): { gradient: V
   };
 }
 
-/** Positions from which on samples are multiplied one by one: shorter rows are not worth a product of their own. */
-const LONG = 192;
+/** Positions from which on samples are multiplied one by one: shorter rows are not worth a product of their own. And the size up to which their products are kept for the sum, in elements. */
+const LONG = 192, LARGEST = 2 ** 24;
 
 /** Filter gradient of a 1 x 1 convolution without padding: the sum over samples of dy x^T, with no transposition of either. */
 function pointwiseFilterGradient(g: Graph, x: Value, dy: Value, s: Geometry): Value {
@@ -187,7 +187,7 @@ const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (
   const [h, w, inputs, outputs] = attributes.filterShape;
   if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
   const pointwise = h * w === 1 && [...s.before, ...s.after].every((n) => n === 0);
-  if (pointwise && s.output[0] * s.output[1] >= LONG) return { value: pointwiseFilterGradient(g, asImage(g, x), asImage(g, dy), s), perm: filterPerm };
+  if (pointwise && s.output[0] * s.output[1] >= LONG && s.batch * outputs * inputs <= LARGEST) return { value: pointwiseFilterGradient(g, asImage(g, x), asImage(g, dy), s), perm: filterPerm };
   const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
   const products = met.map((tap) => g.node('Gemm', [gradient, tap], { transB: 1 }, [outputs, inputs]));
   if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };

@@ -1,4 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
+import type { OutputSpec, Value } from '../graph.ts';
 import { arrange, materialize, plain, type Recorded } from '../layout.ts';
 import { elementwise } from './elementwise.ts';
 import { imagePerm } from './convolution.ts';
@@ -46,18 +47,30 @@ const standardize = (g: Parameters<Kernel<'x'>>[0], { x, scale, shift }: { x: Re
 
 /**
  * A kernel of our own: scale (x - mean) / sqrt(variance + epsilon) + shift with statistics over all axes but the last, and those statistics.
- * One BatchNormalization in training mode; with momentum 0 the running statistics it returns are the batch's.
+ * On the CPU one BatchNormalization in training mode, whose running statistics are the batch's with momentum 0; in a standard model (and on
+ * CUDA, where onnxruntime does not train it at this operator set) means and element-wise operators.
  */
 const normalizeBatch: Kernel<'x' | 'scale' | 'shift', { epsilon: number }> = (g, { x, scale, shift }, { epsilon }) => {
   const rank = x.perm.length, perm = [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
   const value = arrange(g, x, perm), channels = [value.shape[1]!], type = value.type;
-  const factor = materialize(g, scale), offset = materialize(g, shift);
+  const factor = materialize(g, scale), offset = materialize(g, shift), small = g.scalar(epsilon);
+
+  const axes = value.shape.map((_, axis) => axis).filter((axis) => axis !== 1), spread = (v: Value): Value => g.reshape(v, value.shape.map((n, axis) => (axis === 1 ? n : 1)));
+  const centre = g.reduce('ReduceMean', value, axes), difference = g.elementwise('Sub', [value, centre]);
+  const square = g.reduce('ReduceMean', g.elementwise('Mul', [difference, difference]), axes);
+  const slope = g.elementwise('Div', [spread(factor), g.elementwise('Sqrt', [g.elementwise('Add', [square, small])])]);
+  const composed = g.elementwise('Add', [g.elementwise('Mul', [difference, slope]), spread(offset)]);
+  // What the standard computation needs and no other does.
+  if (!difference.node) return [{ value: composed, perm }, plain(g.reshape(centre, channels)), plain(g.reshape(square, channels))];
+  const standard = (v: Value): { value: Value; shared: Value } => ({ value: v, shared: difference });
+
   // onnxruntime writes the statistics over the running ones it is given: each node gets two vectors of its own. Their values count for nothing.
   const first = g.reshape(g.slice(value, value.shape.map(() => 0), value.shape.map((n, i) => (i === 1 ? n : 1))), channels);
-  const own = g.elementwise('Add', [g.elementwise('Mul', [first, factor]), offset]), small = g.scalar(epsilon);
+  const own = g.elementwise('Add', [g.elementwise('Mul', [first, factor]), offset]);
   const running = ['Add', 'Sub'].map((op) => g.elementwise(op, [own, small]));
+  const statistics = (v: Value): OutputSpec => ({ shape: channels, type, standard: standard(g.reshape(v, channels)) });
   const [normal, mean, variance] = g.nodes('BatchNormalization', [value, factor, offset, ...running],
-    { epsilon: { float: epsilon }, momentum: { float: 0 }, training_mode: 1 }, [{ shape: value.shape, type }, { shape: channels, type }, { shape: channels, type }]);
+    { epsilon: { float: epsilon }, momentum: { float: 0 }, training_mode: 1 }, [{ shape: value.shape, type, standard: standard(composed) }, statistics(centre), statistics(square)]);
   return [{ value: normal!, perm }, plain(mean!), plain(variance!)];
 };
 
