@@ -41,7 +41,10 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
   const own: Lease = { ...thisProcess, token: uniqueToken(), renewals: 0 };
   for (let poll = options.pollEvery ?? 100; ; poll = options.pollEvery ?? Math.min(poll * 1.5, 2000)) {
     signal?.throwIfAborted();
-    if (await store.head(markerKey)) return 'already';
+    if (await store.head(markerKey)) {
+      await removeLeftover(store, leaseKey);
+      return 'already';
+    }
 
     const other = await readLease(store, leaseKey);
     // A put whose answer was lost is repeated by the client, and then refused because of itself.
@@ -110,6 +113,12 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
       },
     };
   }
+}
+
+/** A holder that died between its marker and the end of its lease left the lease. */
+async function removeLeftover(store: ObjectStore, leaseKey: string): Promise<void> {
+  const left = await readLease(store, leaseKey);
+  if (left?.lease && isAlive(left.lease) === false) await store.delete(leaseKey).catch(() => {});
 }
 
 async function readLease(store: ObjectStore, key: string): Promise<{ etag: string; lease: Lease | undefined } | undefined> {

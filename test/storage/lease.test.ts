@@ -141,6 +141,19 @@ describe('once', () => {
     await expect(pending).rejects.toThrow('stopped');
   });
 
+  it('removes the lease of a holder that died right behind its marker, and no other', async () => {
+    const folder = newFolder(), store = openStore(folder);
+    const killed = worker(folder, 'killed', 60_000);
+    await until(() => existsSync(path.join(folder, 'stage/x.done.lease')));
+    await store.put('stage/x.done', '{"done":true}\n');
+    expect(await once(store, 'stage/x.done', async () => {})).toBe('already');
+    expect(await keysOf(store)).toEqual(['stage/x.done', 'stage/x.done.lease']);
+    killed.kill('SIGKILL');
+    await event(killed, 'exit');
+    expect(await once(store, 'stage/x.done', async () => {})).toBe('already');
+    expect(await keysOf(store)).toEqual(['stage/x.done']);
+  });
+
   it('is not fooled by a process that has the number of a dead one', async () => {
     const folder = newFolder();
     const first = worker(folder, 'first', 60_000);

@@ -73,7 +73,8 @@ export function watchVersions(store: string, pattern: RegExp): { stop(): Record<
 
 /** Versions of the artefacts that are finished: `shard-00001.done` says so for every `shard-00001.…`, and `.done` for its whole folder. */
 export function finishedIn(store: string): Record<string, string> {
-  const versions = versionsOf(store);
+  // A process killed right behind its marker leaves its lease, which the next one removes.
+  const versions = Object.fromEntries(Object.entries(versionsOf(store)).filter(([key]) => !key.endsWith('.lease')));
   const finished = Object.keys(versions).filter((key) => key.endsWith('.done')).map((key) => key.slice(0, -'done'.length));
   return Object.fromEntries(Object.entries(versions).filter(([key]) =>
     finished.some((stem) => stem.endsWith('/.') ? path.posix.dirname(key) === path.posix.dirname(stem) : key.startsWith(stem))));
