@@ -233,7 +233,9 @@ export class Graph {
     if (nothing !== undefined && sizeOf(value.shape) === 0 && sizeOf(kept) > 0) {
       return this.filled(value.type === 'int32' ? Math.max(-2147483648, Math.min(2147483647, nothing)) : nothing, kept, value.type);
     }
-    return this.node(op, [value, this.ints([...axes].sort((a, b) => a - b))], { keepdims: 1 }, kept);
+    // The squares of a norm need no pass of their own.
+    const { node } = value, squared = op === 'ReduceSum' && node?.op === 'Mul' && node.inputs[0] === node.inputs[1] ? node.inputs[0] : undefined;
+    return this.node(squared ? 'ReduceSumSquare' : op, [squared ?? value, this.ints([...axes].sort((a, b) => a - b))], { keepdims: 1 }, kept);
   }
 }
 

@@ -2,6 +2,8 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
+import * as tf from '@tensorflow/tfjs';
+import { compile } from '../../src/runtime/compile.ts';
 import { loadApi } from '../../src/runtime/native/api.ts';
 import { NativeSession } from '../../src/runtime/native/session.ts';
 import { emit } from '../../src/compiler/emit.ts';
@@ -40,4 +42,11 @@ it('what onnxruntime refuses is an error with its message', async () => {
   const session = NativeSession.create(api, emit('negate', { y: graph.node('Neg', [x], {}, [2]) }).bytes, 1);
   await expect(session.run({ x: float32([1, 2, 3], [3]) }, { y: emptyTensor('float32', [2]) })).rejects.toThrow(/invalid dimensions/i);
   await session.dispose();
+});
+
+it('denormal results become zero', async () => {
+  const program = await compile(({ x, y }) => ({ product: tf.mul(x!, y!) }), { x: { shape: [2] }, y: { shape: [2] } }, { threads: 1 });
+  const { product } = await program.run({ x: float32([1e-30, 1e-30], [2]), y: float32([1e-10, 1], [2]) });
+  expect([...product!.data]).toEqual([0, Math.fround(1e-30)]);
+  await program.dispose();
 });

@@ -61,10 +61,14 @@ const parameterTypes = (parameters: string): string[] => parameters.split(', ').
 /** Version of the API that is asked for: that of onnxruntime 1.22, far behind ours, with every function above. */
 const apiVersion = 22;
 
+/** Libraries that functions were taken from: koffi closes one that nothing holds. */
+const held: unknown[] = [];
+
 /** Loads the library. @throws when koffi has no binary for this platform, or onnxruntime has none */
 export async function loadApi(): Promise<Api> {
   const { default: koffi } = await import('koffi');
   const library = koffi.load(libraryFile());
+  held.push(library);
   const callable = (address: unknown, type: TypeObject): Callable => koffi.decode(address, type) as Callable;
   const [getApi] = koffi.decode(library.func('void* OrtGetApiBase()')(), koffi.array('void*', 2)) as [Handle];
   const table: unknown = callable(getApi, koffi.proto('void*', ['uint32_t']))(apiVersion);
