@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import type { Graph, Value } from '../graph.ts';
 import { arrange, logicalShape, plain, type Recorded } from '../layout.ts';
 import type { Kernel } from './kernel.ts';
+import { cost, largeTiles, winograd, winogradFilterGradient, winogradInputGradient, type Axes } from './winograd.ts';
 
 /** Stored layouts, as the place of each logical axis: images NHWC stored as NCHW, filters HWIO stored as OIHW. */
 export const imagePerm = [0, 2, 3, 1] as const;
@@ -76,9 +77,20 @@ function convolve(g: Graph, x: Value, filter: Value, s: Geometry, output: readon
   return g.node('Conv', [x, filter], { kernel_shape: s.kernel, strides: stride, dilations: s.dilation, pads: padding, group }, [x.shape[0]!, filter.shape[0]!, ...output]);
 }
 
+/** The two axes of a convolution that has Winograd's form, where that is worth it: less than nine tenths of the time. */
+function winogradAxes(s: Geometry, outputs: number, instead: 'direct' | 'taps'): Axes | undefined {
+  if (![...s.kernel].every((n) => n === 3) || ![...s.stride, ...s.dilation].every((n) => n === 1)) return undefined;
+  const axis = (i: 0 | 1) => ({ input: s.input[i], output: s.output[i], before: s.before[i] }), axes = { rows: axis(0), columns: axis(1) };
+  const times = cost(largeTiles, s.batch, s.channels, outputs, axes);
+  return times.winograd < 0.9 * times[instead] ? axes : undefined;
+}
+
 const conv2d: Kernel<'x' | 'filter', tf.Conv2DAttrs> = (g, { x, filter }, attributes) => {
-  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes);
-  return image(convolve(g, asImage(g, x), asFilter(g, filter), s, s.output));
+  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes), given = asImage(g, x), weights = asFilter(g, filter);
+  const direct = convolve(g, given, weights, s, s.output);
+  // What has constant filters, onnxruntime prepares itself when it loads the model.
+  const axes = weights.data === undefined ? winogradAxes(s, weights.shape[0]!, 'direct') : undefined;
+  return image(axes ? winograd(g, largeTiles, given, weights, axes, direct) : direct);
 };
 
 /** A filter [A, B, h, w] rotated by 180 degrees. */
@@ -126,7 +138,9 @@ function inputGradient(g: Graph, dy: Value, filter: Value, s: Geometry, group: n
 
 const conv2dBackpropInput: Kernel<'dy' | 'filter', tf.Conv2DBackpropInputAttrs> = (g, { dy, filter }, attributes) => {
   const s = convolutionGeometry(attributes.inputShape, logicalShape(filter), attributes);
-  return image(inputGradient(g, asImage(g, dy), asFilter(g, filter), s, 1));
+  const given = asImage(g, dy), weights = asFilter(g, filter), direct = inputGradient(g, given, weights, s, 1);
+  const axes = weights.data === undefined ? winogradAxes(s, weights.shape[0]!, 'direct') : undefined;
+  return image(axes ? winogradInputGradient(g, largeTiles, given, weights, axes, direct) : direct);
 };
 
 /** For each tap of the filter, the elements of `x` [C, N, H, W] (already padded) that it met at the output positions. */
@@ -200,30 +214,36 @@ function pointwiseFilterGradient(g: Graph, x: Value, dy: Value, s: Geometry): Va
   return g.reshape(g.reduce('ReduceSum', product, [0]), [outputs, inputs, 1, 1]);
 }
 
-/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input [I, K] that it met there. */
 const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
   const [h, w, inputs, outputs] = attributes.filterShape;
   if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
   const pointwise = h * w === 1 && [...s.before, ...s.after].every((n) => n === 0);
   if (pointwise && s.output[0] * s.output[1] >= LONG && s.batch * outputs * inputs <= LARGEST) return { value: pointwiseFilterGradient(g, asImage(g, x), asImage(g, dy), s), perm: filterPerm };
-  const columns = metColumns(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
+  const axes = winogradAxes(s, outputs, 'taps'), direct = tapProducts(g, asImage(g, x), asImage(g, dy), s);
+  return { value: axes ? winogradFilterGradient(g, largeTiles, asImage(g, x), asImage(g, dy), axes, direct) : direct, perm: filterPerm };
+};
+
+/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input [I, K] that it met there. */
+function tapProducts(g: Graph, x: Value, dy: Value, s: Geometry): Value {
+  const [h, w] = s.kernel, inputs = x.shape[1]!, outputs = dy.shape[1]!;
+  const columns = metColumns(g, g.transpose(x, [1, 0, 2, 3]), g.transpose(dy, [1, 0, 2, 3]), s);
   const multiply = (gradient: Value, met: Value): Value => g.node('Gemm', [gradient, met], { transB: 1 }, [outputs, met.shape[0]!]);
   if (inputs < FEW && h > 1) {
     // [O, h I] a column of taps
     const products = columns.map(({ gradient, met }) => multiply(gradient, g.node('Concat', met, { axis: 0 }, [h * inputs, gradient.shape[1]!])));
     const side = products.map((product) => g.reshape(product, [1, outputs, h, inputs]));
     const stacked = side.length === 1 ? side[0]! : g.node('Concat', side, { axis: 0 }, [w, outputs, h, inputs]);
-    return { value: g.transpose(stacked, [1, 3, 2, 0]), perm: filterPerm };
+    return g.transpose(stacked, [1, 3, 2, 0]);
   }
   const products = Array.from({ length: h * w }, (_, tap) => {
     const { gradient, met } = columns[tap % w]!;
     return multiply(gradient, met[Math.floor(tap / w)]!);
   });
-  if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
+  if (products.length === 1) return g.reshape(products[0]!, [outputs, inputs, 1, 1]);
   const stacked = g.node('Concat', products, { axis: 0 }, [products.length * outputs, inputs]);
-  return { value: g.reshape(g.transpose(g.reshape(stacked, [products.length, outputs * inputs]), [1, 0]), [outputs, inputs, h, w]), perm: filterPerm };
-};
+  return g.reshape(g.transpose(g.reshape(stacked, [products.length, outputs * inputs]), [1, 0]), [outputs, inputs, h, w]);
+}
 
 /** Depthwise filters [h, w, C, M] as ONNX wants them for C groups: [C M, 1, h, w]. */
 function asDepthwiseFilter(g: Graph, filter: Recorded): Value {
