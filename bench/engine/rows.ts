@@ -23,11 +23,11 @@ const random = new Random('bench engine');
 const noise = (shape: readonly number[]) => float32(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform()), shape);
 
 /** The whole step of a recipe's method, as pretraining runs it. */
-function pretraining(text: string): Row['open'] {
+export function pretraining(text: string): Row['open'] {
   return async (threads, profile) => {
     const recipe = parseRecipe(`name: bench\ndataset: { url: 'builtin:demo' }\nvariants: [{ name: one }]\n${text}`, 'bench').variants[0]!.pretraining;
     const { whole, initialState } = trainingSteps(methodOf(recipe), recipe, 1);
-    const program = await compile(whole.run, whole.inputs, { state: createState(initialState(0)), threads, name: recipe.method, ...(profile && { profile }) });
+    const program = await compile(whole.run, whole.inputs, { state: createState(initialState(0), { owned: true }), threads, name: recipe.method, ...(profile && { profile }) });
     const inputs = Object.fromEntries(Object.entries(whole.inputs).map(([name, { shape }]) => [name, noise(shape)]));
     return { program, inputs: { ...inputs, weights: float32(new Float32Array(recipe.batch).fill(1), [recipe.batch]), learningRate: scalar(0.03), ema: scalar(0.999) } };
   };

@@ -20,6 +20,16 @@ export interface WrittenNode {
 export interface Names {
   of(value: Value): string;
   ints(values: readonly number[]): string;
+  /** Adds a constant of that name. */
+  constant(name: string, shape: readonly number[], data: Float32Array): string;
+}
+
+/** How convolutions are blocked. */
+export interface Blocking {
+  /** Channels that are stored side by side; 0 leaves convolutions as they are. */
+  readonly block: number;
+  /** Whether also those with constant filters are blocked here: onnxruntime, which does so itself when it loads the model, has the filters three times meanwhile. @default false */
+  readonly constants?: boolean;
 }
 
 /**
@@ -27,10 +37,10 @@ export interface Names {
  * of the others it would unfold the input into a matrix, which is 1.5 to 2 times slower. One with 1 x 1 filters is a matrix
  * product as it stands.
  */
-function isBlockable({ op, inputs, attributes }: Node, block: number): boolean {
+function isBlockable({ op, inputs, attributes }: Node, { block, constants = false }: Blocking): boolean {
   if (op !== 'Conv' || inputs.length !== 2 || attributes['group'] !== 1) return false;
   const [, filter] = inputs as [Value, Value];
-  return filter.data === undefined && filter.shape.length === 4 && filter.shape[0]! % block === 0 && filter.shape[1]! % block === 0 && filter.shape[2]! * filter.shape[3]! > 1;
+  return (constants || filter.data === undefined) && filter.shape.length === 4 && filter.shape[0]! % block === 0 && filter.shape[1]! % block === 0 && filter.shape[2]! * filter.shape[3]! > 1;
 }
 
 /** Where a filter comes from: of an input gradient it is one with its channels exchanged, its taps rotated by 180 degrees. */
@@ -42,6 +52,22 @@ function originOf(filter: Value): { source: Value; exchanged: boolean; rotated: 
   if (flat?.node?.op !== 'Reshape' || flat.shape.length !== 3 || only(axes) !== 2 || only(step) !== -1 || only(begin) !== flat.shape[2]! - 1 || slice!.outputs[0]!.shape[2] !== flat.shape[2]) return { source: exchanged, exchanged: true, rotated: false };
   const source = flat.node.inputs[0]!;
   return source.shape.join() === exchanged.shape.join() ? { source, exchanged: true, rotated: true } : { source: exchanged, exchanged: true, rotated: false };
+}
+
+/** A constant filter [O, I, h, w] as [O / block, I / block, h, w, block, block], input channels before output channels. */
+function blockedData({ data, shape }: Value, block: number): Float32Array {
+  const [outputs, inputs, h, w] = shape as [number, number, number, number], taps = h * w, source = data as Float32Array, result = new Float32Array(source.length);
+  let at = 0;
+  for (let o = 0; o < outputs; o += block) {
+    for (let i = 0; i < inputs; i += block) {
+      for (let tap = 0; tap < taps; tap++) {
+        for (let input = 0; input < block; input++) {
+          for (let output = 0; output < block; output++) result[at++] = source[((o + output) * inputs + i + input) * taps + tap]!;
+        }
+      }
+    }
+  }
+  return result;
 }
 
 /** Nodes that something reads; what only the unblocked form of a convolution needed goes. */
@@ -57,10 +83,10 @@ function withoutUnused(nodes: readonly WrittenNode[], read: Set<string>): Writte
 /**
  * Writes nodes with their convolutions blocked: ReorderInput, a blocked Conv, ReorderOutput, and the filter reordered in the
  * graph. An input or a filter that several convolutions read is reordered once.
- * @param block channels that are stored side by side; 0 leaves convolutions as they are
  * @param needed names of the values that something outside the nodes reads: nodes that serve none of them are left out. @default all
  */
-export function writeNodes(nodes: readonly Node[], names: Names, block: number, needed?: readonly string[]): WrittenNode[] {
+export function writeNodes(nodes: readonly Node[], names: Names, blocking: Blocking, needed?: readonly string[]): WrittenNode[] {
+  const { block } = blocking;
   const written: WrittenNode[] = [], done = new Set<string>();
   /** The name of what `write` makes, written once. */
   const once = (name: string, write: () => void): string => {
@@ -74,6 +100,7 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number, 
   const reorderedFilter = (filter: Value): string => {
     const name = `${names.of(filter)}:blocked filter`;
     return once(name, () => {
+      if (filter.data) { names.constant(name, filter.shape, blockedData(filter, block)); return; }
       let last = '';
       const write = (op: string, suffix: string, more: readonly string[], attributes: WrittenNode['attributes'] = {}): void => {
         written.push({ op, inputs: [last, ...more], outputs: [`${name}${suffix}`], attributes });
@@ -101,7 +128,7 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number, 
   };
   for (const node of nodes) {
     const outputs = node.outputs.map((value) => names.of(value));
-    if (block === 0 || !isBlockable(node, block)) {
+    if (block === 0 || !isBlockable(node, blocking)) {
       written.push({ op: node.op, ...(microsoftOperators.has(node.op) && { domain: microsoftDomain }), inputs: node.inputs.map((value) => names.of(value)), outputs, attributes: node.attributes });
       continue;
     }

@@ -1,7 +1,7 @@
 import protobuf from 'protobufjs';
 import { GenViewError } from '../errors.ts';
 import { writeNodes, type Names, type WrittenNode } from './blocking.ts';
-import { typeCode, type Attribute, type Node, type Value } from './graph.ts';
+import { typeCode, type Attribute, type ElementType, type Node, type Value } from './graph.ts';
 import { onnxProto } from './onnxProto.ts';
 import { writeHalfPrecision, type Precision } from './precision.ts';
 
@@ -15,8 +15,16 @@ export interface Model {
   readonly bytes: Uint8Array;
   /** Names of the graph inputs that some output depends on. */
   readonly inputs: readonly string[];
-  /** Contents of the file that holds the constants, in order, each at a multiple of {@link externalAlignment}; absent when they are in the model. */
-  readonly external?: readonly Uint8Array[];
+  /** The constants that are in a file beside the model, in order, each at a multiple of {@link externalAlignment}; absent when all are in the model. */
+  readonly external?: readonly ExternalConstant[];
+}
+
+/** A constant outside the model. */
+export interface ExternalConstant {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly type: ElementType;
+  readonly data: Uint8Array;
 }
 
 /** When constants go into a file beside the model, and the name of that file. */
@@ -41,11 +49,16 @@ export interface EmitOptions {
   readonly block?: number;
   /** Whether onnxruntime's own operators may be used (attention); such a model runs in onnxruntime only. @default false */
   readonly fused?: boolean;
+  /** Whether convolutions with constant filters are blocked here, see `Blocking.constants`. @default when the constants are {@link large} */
+  readonly compact?: boolean;
   /** Where large constants go. @default into the model */
   readonly external?: External;
   /** @default 'float32' */
   readonly precision?: Precision;
 }
+
+/** Size of constants (bytes, altogether) above which memory comes before speed. */
+export const large = 2 ** 30;
 
 /** A protobuf message cannot be larger than 2^31 - 1 bytes; the nodes need some of them. */
 export const largestModel = 2 ** 31 - 1 - 64 * 2 ** 20;
@@ -95,20 +108,20 @@ function schedule(values: readonly Value[], choose: Choice): { nodes: Node[]; le
 const rawData = (data: NonNullable<Value['data']>): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 /** TensorProto messages of constants, and what goes into the file beside the model where that is asked for. */
-export function tensorMessages(constants: readonly Labelled[], program: string, external?: External): { messages: object[]; file?: Uint8Array[] } {
+export function tensorMessages(constants: readonly Labelled[], program: string, external?: External): { messages: object[]; file?: ExternalConstant[] } {
   const contents = constants.map(({ value }) => rawData(value.data!));
   const total = contents.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const outside = external !== undefined && total > external.above;
   if (!outside && total > largestModel) {
     throw new GenViewError('ProgramTooLarge', `${program}: its weights take ${(total / 1e9).toFixed(1)} GB, an .onnx file alone at most ${(largestModel / 1e9).toFixed(1)}; save() writes them into a file beside it`);
   }
-  const file: Uint8Array[] = [];
+  const file: ExternalConstant[] = [];
   let offset = 0;
   const messages = constants.map(({ label, value: { shape, type } }, i) => {
     const data = contents[i]!, message = { name: label, dims: [...shape], data_type: typeCode[type] };
     if (!outside || data.byteLength < smallest) return { ...message, raw_data: data };
     const entries = { location: external.location, offset: String(offset), length: String(data.byteLength) };
-    file.push(data);
+    file.push({ name: label, shape, type, data });
     offset += Math.ceil(data.byteLength / externalAlignment) * externalAlignment;
     return { ...message, data_location: 1, external_data: Object.entries(entries).map(([key, value]) => ({ key, value })) };
   });
@@ -141,7 +154,7 @@ export const nodeMessage = ({ op, domain, inputs, outputs, attributes }: Written
 });
 
 /** Writes the nodes that compute `outputs`. `inputName` names what a graph input is called here. */
-export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0, fused = false, precision = 'float32' }: EmitOptions, inputName: (value: Value) => string = (value) => value.name!): Written {
+export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0, fused = false, compact, precision = 'float32' }: EmitOptions, inputName: (value: Value) => string = (value) => value.name!): Written {
   // Half precision is for matrix products, which attention as one operator hides.
   const choose = choiceOf(Object.values(outputs), fused && precision === 'float32'), { nodes, leaves } = schedule(Object.values(outputs), choose);
   const inOrder = (values: Value[]): Value[] => values.sort((a, b) => a.id - b.id);
@@ -157,7 +170,7 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
     else names.set(value, output);
   }
   const nameOf = (value: Value): string => names.get(choose(value)) ?? `_${choose(value).id}`;
-  const vectors = new Map<string, Value>();
+  const vectors = new Map<string, Value>(), total = initializers.reduce((sum, { data }) => sum + data!.byteLength, 0);
   const naming: Names = {
     of: nameOf,
     ints(values) {
@@ -165,11 +178,17 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
       vectors.set(label, { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) });
       return label;
     },
+    constant(label, shape, data) {
+      vectors.set(label, { id: -1, shape, type: 'float32', data });
+      return label;
+    },
   };
-  const written = precision === 'float32' ? writeNodes(nodes, naming, block, [...Object.keys(outputs), ...copies.flatMap(({ inputs }) => inputs)]) : writeHalfPrecision(nodes, naming, Object.values(outputs), precision, choose);
+  const written = precision === 'float32' ? writeNodes(nodes, naming, { block, constants: compact ?? total > large }, [...Object.keys(outputs), ...copies.flatMap(({ inputs }) => inputs)]) : writeHalfPrecision(nodes, naming, Object.values(outputs), precision, choose);
+  // Blocked filters replace the filters that they were made of.
+  const read = new Set([...written, ...copies].flatMap(({ inputs }) => inputs));
   return {
     nodes: [...written, ...copies].map(nodeMessage),
-    constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],
+    constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))].filter(({ label }) => read.has(label)),
     reads,
     outputs: Object.entries(outputs).map(([label, value]) => valueInfo(label, value)),
     domains: [...new Set(written.flatMap(({ domain }) => domain ?? []))],

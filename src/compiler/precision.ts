@@ -58,7 +58,7 @@ export function writeHalfPrecision(nodes: readonly Node[], names: Names, outputs
   for (const node of nodes) {
     const { op, attributes } = node;
     if (!half.has(node)) {
-      written.push(...writeNodes([node], names, 0));
+      written.push(...writeNodes([node], names, { block: 0 }));
       continue;
     }
     const output = node.outputs[0]!;

@@ -41,7 +41,7 @@ export async function openEngine(recipe: PretrainingRecipe, seed: number, collec
   const { rank, size } = collective;
   const n = recipe.batch / size;
   const steps = trainingSteps(methodOf(recipe), recipe, size);
-  const state = createState(steps.initialState(seed));
+  const state = createState(steps.initialState(seed), { owned: true });
   const program = (step: (typeof steps)['whole'], name: string): Promise<Program> =>
     compile(step.run, step.inputs, { state, threads, name: `${recipe.method} ${name}` });
 

@@ -1,17 +1,17 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { externalAlignment, type External, type Model } from '../compiler/emit.ts';
+import { externalAlignment, type External, type ExternalConstant, type Model } from '../compiler/emit.ts';
 
 /** One call of write() moves at most 2 GiB (Linux); a tensor may be larger. */
 const chunk = 2 ** 28;
 
 /** Writes the constants of a model, each at its place. */
-export async function writeExternal(file: string, parts: readonly Uint8Array[]): Promise<void> {
+export async function writeExternal(file: string, parts: readonly ExternalConstant[]): Promise<void> {
   const handle = await open(file, 'w');
   try {
     let offset = 0;
-    for (const part of parts) {
+    for (const { data: part } of parts) {
       for (let at = 0; at < part.byteLength; at += chunk) {
         const piece = part.subarray(at, at + chunk);
         for (let done = 0; done < piece.byteLength;) done += (await handle.write(piece, done, piece.byteLength - done, offset + at + done)).bytesWritten;
@@ -40,7 +40,7 @@ export async function saveModel(file: string, emitWith: (external: External) => 
   try {
     if (model.external) {
       const hash = createHash('sha256');
-      for (const data of model.external) hash.update(data);
+      for (const { data } of model.external) hash.update(data);
       constants = `${base}.${hash.digest('hex').slice(0, 12)}.data`;
       model = emitWith({ location: constants, above });
       const written = temporary(constants);

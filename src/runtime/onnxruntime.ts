@@ -4,7 +4,7 @@ import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
 import type { HostTensor, NamedTensors } from '../tensor.ts';
-import type { Model } from '../compiler/emit.ts';
+import { large, type ExternalConstant, type Model } from '../compiler/emit.ts';
 import { gpuIndex, type Device } from './device.ts';
 import { writeExternal } from './modelFile.ts';
 import { loadApi, type Api } from './native/api.ts';
@@ -86,32 +86,38 @@ function nativeApi(): Promise<Api | undefined> {
 }
 
 /**
- * Loads a model; its external constants are in {@link constantsFile}. On the CPU through onnxruntime's C API, which copies nothing, elsewhere through
- * onnxruntime-node's binding.
+ * Loads a model whose external constants are named {@link constantsFile}. On the CPU through onnxruntime's C API, which copies nothing (the constants have to
+ * stay as they are), elsewhere through onnxruntime-node's binding and a file.
  * @param profile beginning of the name of a file for onnxruntime's own profile, which is complete when the session is disposed of
  */
 export async function createSession(model: Model, name: string, threads: number, device: Device, profile?: string): Promise<Session> {
   const native = device === 'cpu' ? await nativeApi() : undefined;
-  const create = async (source: Uint8Array | string): Promise<Session> => {
-    if (native) return NativeSession.create(native, source, threads, profile);
-    const options = { ...sessionOptions(threads, device), ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }) };
-    return new BindingSession(await (typeof source === 'string' ? ort.InferenceSession.create(source, options) : ort.InferenceSession.create(source, options)), profile !== undefined);
-  };
+  const { bytes, external } = model;
   try {
-    return await (model.external ? fromFiles(model, model.external, create) : create(model.bytes));
+    if (native) {
+      const size = (external ?? []).reduce((sum, { data }) => sum + data.byteLength, 0);
+      if (!external || size <= large) return NativeSession.create(native, bytes, threads, { profile, constants: external });
+      return await withFolder(external, async (folder) => NativeSession.create(native, bytes, threads, { profile, constants: external, folder }));
+    }
+    const options = { ...sessionOptions(threads, device), ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }) };
+    const session = external ? await withFolder(external, async (folder) => {
+      const file = path.join(folder, 'model.onnx');
+      await writeFile(file, bytes);
+      return ort.InferenceSession.create(file, options);
+    }) : await ort.InferenceSession.create(bytes, options);
+    return new BindingSession(session, profile !== undefined);
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }
 
-async function fromFiles(model: Model, external: readonly Uint8Array[], create: (file: string) => Promise<Session>): Promise<Session> {
+/** Runs `body` with a folder that holds the constants, while it runs: what is mapped stays readable without its name. */
+async function withFolder<Result>(constants: readonly ExternalConstant[], body: (folder: string) => Promise<Result>): Promise<Result> {
   const folder = await mkdtemp(path.join(tmpdir(), 'genview-'));
   try {
-    const file = path.join(folder, 'model.onnx');
-    await Promise.all([writeFile(file, model.bytes), writeExternal(path.join(folder, constantsFile), external)]);
-    return await create(file);
+    await writeExternal(path.join(folder, constantsFile), constants);
+    return await body(folder);
   } finally {
-    // What is mapped stays readable without its name.
     await rm(folder, { recursive: true, force: true });
   }
 }

@@ -19,9 +19,9 @@ export class MemoryState implements State {
   readonly #slots = new Map<string, Slot>();
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(tensors: NamedTensors) {
+  constructor(tensors: NamedTensors, owned = false) {
     for (const [name, { shape, dtype, data }] of Object.entries(tensors)) {
-      this.#slots.set(name, { shape: [...shape], dtype, host: { shape: [...shape], dtype, data: data.slice() as DataOf[DataType] } });
+      this.#slots.set(name, { shape: [...shape], dtype, host: { shape: [...shape], dtype, data: owned ? data : data.slice() as DataOf[DataType] } });
     }
   }
 
@@ -128,7 +128,10 @@ export class MemoryState implements State {
   }
 }
 
-/** A state holding copies of the given tensors. */
-export function createState(tensors: NamedTensors): State {
-  return new MemoryState(tensors);
+/**
+ * A state holding copies of the given tensors.
+ * @param options.owned the tensors themselves instead, which nobody else may use any more. @default false
+ */
+export function createState(tensors: NamedTensors, { owned = false }: { readonly owned?: boolean } = {}): State {
+  return new MemoryState(tensors, owned);
 }

@@ -13,7 +13,6 @@ export type Handle = bigint;
  */
 const functions = {
   CreateEnv: [3, 'int level, const char* id, void* out'],
-  CreateSession: [7, 'void* env, const char* path, void* options, void* out'],
   CreateSessionFromArray: [8, 'void* env, void* model, size_t length, void* options, void* out'],
   Run: [9, 'void* session, void* options, void* inputNames, void* inputs, size_t inputCount, void* outputNames, size_t outputCount, void* outputs'],
   CreateSessionOptions: [10, 'void* out'],
@@ -30,6 +29,8 @@ const functions = {
   AddSessionConfigEntry: [130, 'void* options, const char* key, const char* value'],
   CreateAndRegisterAllocator: [144, 'void* env, void* memory, void* config'],
   CreateArenaCfgV2: [164, 'void* keys, void* values, size_t count, void* out'],
+  AddInitializer: [150, 'void* options, const char* name, void* value'],
+  AddExternalInitializers: [210, 'void* options, void* names, void* values, size_t count'],
 } as const satisfies Record<string, readonly [number, string]>;
 
 const releases = { ReleaseStatus: 93, ReleaseMemoryInfo: 94, ReleaseSession: 95, ReleaseValue: 96, ReleaseSessionOptions: 100, ReleaseArenaCfg: 157 } as const;

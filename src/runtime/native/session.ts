@@ -1,5 +1,7 @@
-import type { DataType, HostTensor, NamedTensors } from '../../tensor.ts';
+import type { HostTensor, NamedTensors } from '../../tensor.ts';
 import type { Session } from '../onnxruntime.ts';
+import type { ExternalConstant } from '../../compiler/emit.ts';
+import { typeCode } from '../../compiler/graph.ts';
 import type { Api, Handle } from './api.ts';
 
 /** Entries of a session's configuration (onnxruntime_session_options_config_keys.h). */
@@ -10,8 +12,6 @@ export const configuration: Readonly<Record<string, string>> = {
   'session.intra_op.allow_spinning': '0',
 };
 
-/** ONNXTensorElementDataType. */
-const elementType: Readonly<Record<DataType, number>> = { float32: 1, int32: 6, bool: 9 };
 const graphOptimizationAll = 99, errorsOnly = 3, arenaAllocator = 1, defaultMemory = 0;
 
 /** What all sessions of a process share. */
@@ -38,24 +38,33 @@ function environment(api: Api): Environment {
   return made;
 }
 
+interface NativeOptions {
+  readonly profile?: string | undefined;
+  readonly constants?: readonly ExternalConstant[] | undefined;
+  readonly folder?: string | undefined;
+}
+
 /** A model loaded through the C API. Inputs are read and outputs are written where they lie: nothing is copied. */
 export class NativeSession implements Session {
   readonly #api: Api;
   readonly #memory: Handle;
   readonly #session: Handle;
   readonly #profiled: boolean;
+  /** What the session reads where it lies. */
+  readonly #constants: readonly ExternalConstant[];
   readonly #names = new Map<string, Buffer>();
 
-  private constructor(api: Api, memory: Handle, session: Handle, profiled: boolean) {
-    this.#api = api; this.#memory = memory; this.#session = session; this.#profiled = profiled;
+  private constructor(api: Api, memory: Handle, session: Handle, profiled: boolean, constants: readonly ExternalConstant[]) {
+    this.#api = api; this.#memory = memory; this.#session = session; this.#profiled = profiled; this.#constants = constants;
   }
 
   /**
-   * @param model a model, or the path of one with external data beside it
-   * @param profile beginning of the name of a file for onnxruntime's own profile
+   * @param options.profile beginning of the name of a file for onnxruntime's own profile
+   * @param options.constants those that are not in the model, which have to stay as they are
+   * @param options.folder where a file holds the constants too: they are then not copied (onnxruntime reads of the file what it needs while it optimizes), else once
    */
-  static create(api: Api, model: Uint8Array | string, threads: number, profile?: string): NativeSession {
-    const { env, memory } = environment(api), options = api.make('CreateSessionOptions');
+  static create(api: Api, model: Uint8Array, threads: number, { profile, constants = [], folder }: NativeOptions = {}): NativeSession {
+    const { env, memory } = environment(api), options = api.make('CreateSessionOptions'), values: Handle[] = [];
     try {
       api.call('SetSessionLogSeverityLevel', options, errorsOnly);
       api.call('SetSessionGraphOptimizationLevel', options, graphOptimizationAll);
@@ -64,11 +73,21 @@ export class NativeSession implements Session {
       // A pattern is one more block as large as all that the first run needed, beside it.
       api.call('DisableMemPattern', options);
       if (profile !== undefined) api.call('EnableProfiling', options, profile);
-      const entries = { ...configuration, 'session.use_env_allocators': '1' };
+      // Without the packed form of weights beside the weights, products take a few per cent longer.
+      const compact = folder !== undefined;
+      const entries = { ...configuration, 'session.use_env_allocators': '1', ...(compact && { 'session.disable_prepacking': '1' }) };
       for (const [key, value] of Object.entries(entries)) api.call('AddSessionConfigEntry', options, key, value);
-      const session = typeof model === 'string' ? api.make('CreateSession', env, model, options) : api.make('CreateSessionFromArray', env, model, model.byteLength, options);
-      return new NativeSession(api, memory, session, profile !== undefined);
+      const names = constants.map(({ name }) => Buffer.from(`${name}\0`));
+      for (const { data, shape, type } of constants) {
+        values.push(api.make('CreateTensorWithDataAsOrtValue', memory, data, data.byteLength, BigInt64Array.from(shape, BigInt), shape.length, typeCode[type]));
+      }
+      if (folder !== undefined) {
+        api.call('AddSessionConfigEntry', options, 'session.model_external_initializers_file_folder_path', folder);
+        for (const [i, { name }] of constants.entries()) api.call('AddInitializer', options, name, values[i]!);
+      } else if (names.length > 0) api.call('AddExternalInitializers', options, BigUint64Array.from(names, (name) => api.addressOf(name)), BigUint64Array.from(values), names.length);
+      return new NativeSession(api, memory, api.make('CreateSessionFromArray', env, model, model.byteLength, options), profile !== undefined, constants);
     } finally {
+      for (const value of values) api.release('ReleaseValue', value);
       api.release('ReleaseSessionOptions', options);
     }
   }
@@ -78,7 +97,7 @@ export class NativeSession implements Session {
     const value = ({ dtype, shape, data }: HostTensor): Handle => {
       const contents = data.length === 0 ? new Uint8Array(8) : data, dimensions = BigInt64Array.from(shape, BigInt);
       kept.push(contents);
-      made.push(api.make('CreateTensorWithDataAsOrtValue', this.#memory, contents, data.byteLength, dimensions, shape.length, elementType[dtype]));
+      made.push(api.make('CreateTensorWithDataAsOrtValue', this.#memory, contents, data.byteLength, dimensions, shape.length, typeCode[dtype]));
       return made.at(-1)!;
     };
     const names = (tensors: NamedTensors): BigUint64Array => BigUint64Array.from(Object.keys(tensors), (name) => api.addressOf(this.#name(name)));
@@ -94,6 +113,7 @@ export class NativeSession implements Session {
   async dispose(): Promise<void> {
     if (this.#profiled) this.#api.make('SessionEndProfiling', this.#session, this.#api.make('GetAllocatorWithDefaultOptions'));
     this.#api.release('ReleaseSession', this.#session);
+    void this.#constants;
   }
 
   #name(text: string): Buffer {
