@@ -237,9 +237,11 @@ export class Graph {
     if (nothing !== undefined && sizeOf(value.shape) === 0 && sizeOf(kept) > 0) {
       return this.filled(value.type === 'int32' ? Math.max(-2147483648, Math.min(2147483647, nothing)) : nothing, kept, value.type);
     }
-    // The squares of a norm need no pass of their own.
-    const { node } = value, squared = op === 'ReduceSum' && node?.op === 'Mul' && node.inputs[0] === node.inputs[1] ? node.inputs[0] : undefined;
-    return this.node(squared ? 'ReduceSumSquare' : op, [squared ?? value, this.ints([...axes].sort((a, b) => a - b))], { keepdims: 1 }, kept);
+    const operands = [this.ints([...axes].sort((a, b) => a - b))], { node } = value;
+    const reduced = this.node(op, [value, ...operands], { keepdims: 1 }, kept);
+    if (op !== 'ReduceSum' || value.type !== 'float32' || node?.op !== 'Mul' || node.inputs[0] !== node.inputs[1]) return reduced;
+    // The squares of a norm need no pass of their own; onnxruntime has that operator on the CPU for certain.
+    return this.nodes('ReduceSumSquare', [node.inputs[0]!, ...operands], { keepdims: 1 }, [{ shape: kept, type: 'float32', standard: { value: reduced, shared: value } }])[0]!;
   }
 }
 
