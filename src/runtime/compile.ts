@@ -98,7 +98,7 @@ class OnnxProgram implements Program {
   async dispose(): Promise<void> { await this.#session.dispose(); }
 }
 
-/** Outputs by the names that the model gives them: one that is called like an input gets another. */
+/** Outputs by the names that the model gives them: one that is called like an input or a weight gets another. */
 function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<string, Output>; values: Record<string, Value> } {
   const outputs: Record<string, Output> = {}, values: Record<string, Value> = {};
   for (const [key, value] of Object.entries(recording.outputs)) {
@@ -110,8 +110,8 @@ function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<stri
 }
 
 /** One run is one call of the function. */
-function designStep(name: string, inputs: Inputs, recording: Recording, precision: Precision = 'float32'): Design {
-  const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
+function designStep(name: string, inputs: Inputs, recording: Recording, precision: Precision = 'float32', weights: NamedTensors = {}): Design {
+  const { outputs, values } = outputsOf(recording, { ...inputs, ...weights }), changes = Object.keys(recording.nextState);
   const all = { ...values, ...Object.fromEntries(Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value])) };
   const pairs = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [key, { input: recording.state[key]!, next }]));
   return { name, inputs, outputs, changes, overwrites: overwritable(Object.values(all), pairs), emit: (options) => emit(name, all, { ...options, precision }) };
@@ -218,5 +218,5 @@ export async function compileInference(fn: InferenceFunction, inputs: Inputs, we
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
-  return build(designStep(name, inputs, recording, options.precision), new MemoryState({}), options);
+  return build(designStep(name, inputs, recording, options.precision, weights), new MemoryState({}), options);
 }

@@ -12,8 +12,8 @@ const lowest = -3.4e38;
 const padsOf = ({ padInfo }: { padInfo: { type: string; top: number; bottom: number; left: number; right: number } }): Pads | undefined =>
   padInfo.type === 'VALID' || padInfo.type === 'SAME' ? undefined : [[0, 0], [padInfo.top, padInfo.bottom], [padInfo.left, padInfo.right], [0, 0]];
 
-const convPads = (shape: readonly number[], filter: readonly number[], { strides, dilations = 1, pad, dimRoundingMode }: Attributes): Pads | undefined =>
-  padsOf(tf.backend_util.computeConv2DInfo(shape as [number, number, number, number], filter as [number, number, number, number], strides, dilations, pad as 'valid', dimRoundingMode));
+const convPads = (shape: readonly number[], filter: readonly number[], { strides, dilations = 1, pad, dimRoundingMode }: Attributes, depthwise = false): Pads | undefined =>
+  padsOf(tf.backend_util.computeConv2DInfo(shape as [number, number, number, number], filter as [number, number, number, number], strides, dilations, pad as 'valid', dimRoundingMode, depthwise));
 const poolPads = (shape: readonly number[], { filterSize, strides, pad, dimRoundingMode }: Attributes): Pads | undefined =>
   padsOf(tf.backend_util.computePool2DInfo(shape as [number, number, number, number], filterSize, strides, 1, pad as 'valid', dimRoundingMode));
 
@@ -33,6 +33,18 @@ const rewrites: Record<string, Rewrite> = {
   Conv2DBackpropFilter({ x, dy }, attrs) {
     const pads = convPads(x!.shape, attrs.filterShape, attrs);
     return pads && unpadded('Conv2DBackpropFilter', { x: tf.pad(x!, pads), dy: dy! }, attrs);
+  },
+  DepthwiseConv2dNative({ x, filter }, attrs) {
+    const pads = convPads(x!.shape, filter!.shape, attrs, true);
+    return pads && unpadded('DepthwiseConv2dNative', { x: tf.pad(x!, pads), filter: filter! }, attrs);
+  },
+  DepthwiseConv2dNativeBackpropInput(inputs, attrs) {
+    const pads = convPads(attrs.inputShape, inputs['filter']!.shape, attrs, true);
+    return pads && inner(unpadded('DepthwiseConv2dNativeBackpropInput', inputs, { ...attrs, inputShape: padded(attrs.inputShape, pads) }), pads, attrs.inputShape);
+  },
+  DepthwiseConv2dNativeBackpropFilter({ x, dy }, attrs) {
+    const pads = convPads(x!.shape, attrs.filterShape, attrs, true);
+    return pads && unpadded('DepthwiseConv2dNativeBackpropFilter', { x: tf.pad(x!, pads), dy: dy! }, attrs);
   },
   MaxPool({ x }, attrs) {
     const pads = poolPads(x!.shape, attrs);

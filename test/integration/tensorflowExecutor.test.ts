@@ -88,7 +88,7 @@ if (missing) console.warn(`skipped: ${missing}`);
 const random = new Random('tensorflow executor');
 const normal = (shape: readonly number[], scale = 1): HostTensor<'float32'> => float32(random.normals(sizeOf(shape)).map((v) => v * scale), shape);
 
-const weightNames = ['conv1', 'scale', 'shift', 'conv2', 'linear'];
+const weightNames = ['conv1', 'depthwise', 'scale', 'shift', 'conv2', 'linear'];
 
 /** Convolutions, batch statistics, pooling, cross entropy, momentum; `engines` hears which backend computes it. */
 const trainingStep = (engines: Set<string>): StepFunction => (inputs, state) => {
@@ -96,8 +96,9 @@ const trainingStep = (engines: Set<string>): StepFunction => (inputs, state) => 
   const weights = weightNames.map((name) => state[name]!);
   const logits = (): tf.Tensor2D => {
     const first = tf.conv2d(inputs['images'] as tf.Tensor4D, state['conv1']! as tf.Tensor as tf.Tensor4D, 1, 1);
-    const { mean, variance } = tf.moments(first, [0, 1, 2]);
-    const normalized = tf.add(tf.mul(tf.mul(tf.sub(first, mean), tf.rsqrt(tf.add(variance, 1e-5))), state['scale']!), state['shift']!);
+    const channels = tf.depthwiseConv2d(first as tf.Tensor4D, state['depthwise']! as tf.Tensor as tf.Tensor4D, 1, 1);
+    const { mean, variance } = tf.moments(channels, [0, 1, 2]);
+    const normalized = tf.add(tf.mul(tf.mul(tf.sub(channels, mean), tf.rsqrt(tf.add(variance, 1e-5))), state['scale']!), state['shift']!);
     const pooled = tf.maxPool(tf.relu(normalized) as tf.Tensor4D, 3, 2, 1);
     const second = tf.relu(tf.conv2d(pooled, state['conv2']! as tf.Tensor as tf.Tensor4D, 2, [[0, 0], [1, 1], [1, 1], [0, 0]]));
     return tf.matMul(tf.mean(second, [1, 2]) as tf.Tensor2D, state['linear']! as tf.Tensor as tf.Tensor2D);
@@ -122,7 +123,7 @@ function difference(a: HostTensor, b: HostTensor): number {
 it.skipIf(missing)('libtensorflow trains as onnxruntime does', async () => {
   vi.stubEnv('GENVIEW_TFJS_NODE', engine);
   vi.stubEnv('TF_CPP_MIN_LOG_LEVEL', '2');
-  const weights: NamedTensors = { conv1: normal([3, 3, 3, 8], 0.3), scale: normal([8]), shift: normal([8], 0.1), conv2: normal([3, 3, 8, 12], 0.2), linear: normal([12, 5], 0.3) };
+  const weights: NamedTensors = { conv1: normal([3, 3, 3, 8], 0.3), depthwise: normal([3, 3, 8, 1], 0.3), scale: normal([8]), shift: normal([8], 0.1), conv2: normal([3, 3, 8, 12], 0.2), linear: normal([12, 5], 0.3) };
   const initial: NamedTensors = { ...weights, ...Object.fromEntries(Object.entries(weights).map(([name, { shape }]) => [`momentum/${name}`, float32(new Float32Array(sizeOf(shape)), shape)])) };
   const signature = { images: { shape: [6, 13, 12, 3] }, labels: { shape: [6], dtype: 'int32' } } as const;
   const backends = { onnxruntime: new Set<string>(), tensorflow: new Set<string>() };

@@ -275,6 +275,11 @@ describe('the graph', () => {
     expect(transposes(program.toOnnx())).toEqual([[0, 3, 1, 2]]);
   });
 
+  it('accepts an output named like a weight', async () => {
+    const program = await kept(compileInference(({ x }, { w }) => ({ w: tf.mul(x!, w!) }), { x: { shape: [2] } }, { w: float32([2, 3], [2]) }));
+    expect([...(await program.run({ x: float32([1, 10], [2]) }))['w']!.data]).toEqual([2, 30]);
+  });
+
   it('accepts an output named like an input', async () => {
     const program = await kept(compile(({ x }) => ({ x: tf.add(x!, 1) }), { x: { shape: [1] } }));
     expect([...(await program.run({ x: float32([1], [1]) }))['x']!.data]).toEqual([2]);
