@@ -1,0 +1,32 @@
+import type { Clients } from '../cloud/clients.ts';
+import type { Deployment } from '../cloud/deployment.ts';
+import { readHistory } from '../cloud/executions.ts';
+import { jobsOfRun, queuesOf } from '../cloud/jobs.ts';
+import { logStreamsOf, readLogStreams, refuseLog } from '../cloud/logs.ts';
+import { newestExecution } from '../cloud/runs.ts';
+import { GenViewError } from '../errors.ts';
+import { lambdaNames } from '../workflow/stages.ts';
+import { printEvent, readableLine } from './runLogs.ts';
+
+/** Events of the run's newest execution. */
+export async function printCloudHistory(clients: Clients, { stateMachine }: Deployment, runId: string, json: boolean): Promise<void> {
+  const execution = await newestExecution(clients, stateMachine, runId);
+  if (execution === undefined) throw new GenViewError('HistoryNotFound', `${runId} has no execution that Step Functions still knows (it forgets them 90 days after their end)`);
+  for await (const event of readHistory(clients, execution.arn)) printEvent(event, json);
+}
+
+/** Logs of a stage's newest jobs, each process under its name, earlier attempts first. */
+export async function printCloudLogs(clients: Clients, { stateMachine }: Deployment, runId: string, stage: string, json: boolean): Promise<void> {
+  if ((lambdaNames as readonly string[]).includes(stage)) {
+    throw new GenViewError('LogNotFound', `${stage} is a function: its log is in CloudWatch, where \`fields @message | filter run = "${runId}"\` in Logs Insights finds this run's lines; jobs' logs are shown here`);
+  }
+  const jobs = await jobsOfRun(clients, await queuesOf(clients, stateMachine), runId);
+  const streams = await logStreamsOf(clients, jobs, stage);
+  if (streams.length === 0) refuseLog(stage, jobs, runId);
+  const attempts = new Map<string, number>();
+  for (const { name, attempt } of streams) attempts.set(name, attempt);
+  for await (const { from: { name, attempt }, lines } of readLogStreams(clients, streams)) {
+    if (!json) process.stdout.write(`==> ${name}${attempts.get(name)! > 1 ? ` (attempt ${attempt})` : ''}\n`);
+    for (const line of lines) process.stdout.write(`${json ? line : readableLine(line)}\n`);
+  }
+}
