@@ -40,7 +40,7 @@ export function localParts({ dataset, foreground }: Recipe): { readonly dataset?
 export function refuseLocalParts(recipe: Recipe, store: string): void {
   const { dataset, encoder } = localParts(recipe);
   const problems = [
-    ...dataset === undefined ? [] : [`dataset.url is the folder ${fileURLToPath(dataset)}: --upload copies it to ${datasetPlace(dataset, store)}, or copy it yourself and write the URL: aws s3 sync ${fileURLToPath(dataset)} ${datasetPlace(dataset, store)}`],
+    ...dataset === undefined ? [] : [`dataset.url is the folder ${fileURLToPath(dataset)}: --upload copies it to ${datasetPlace(dataset, store)}, or copy it yourself and write the URL: aws s3 sync '${fileURLToPath(dataset)}' ${datasetPlace(dataset, store)}`],
     ...encoder === undefined ? [] : [`foreground.encoder.model is the file ${fileURLToPath(encoder)}: --upload copies it to ${store}models/`],
   ];
   if (problems.length > 0) throw new GenViewError('NotInCloud', problems.join('\n'));

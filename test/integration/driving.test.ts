@@ -92,7 +92,7 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
   it('does not submit a dataset that the cloud cannot read, and says how to bring it there', async () => {
     const { code, stdout, stderr } = await genviewHere(['submit', recipeFile('slow')]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toBe(`genview: dataset.url is the folder ${folder}/pets/: --upload copies it to ${store}datasets/pets/, or copy it yourself and write the URL: aws s3 sync ${folder}/pets/ ${store}datasets/pets/\n`);
+    expect(stderr).toBe(`genview: dataset.url is the folder ${folder}/pets/: --upload copies it to ${store}datasets/pets/, or copy it yourself and write the URL: aws s3 sync '${folder}/pets/' ${store}datasets/pets/\n`);
     expect(await executionNames()).toEqual([]);
   });
 
@@ -184,8 +184,10 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect((await genviewHere(['submit', recipeFile('broken'), '--upload'])).stderr).toMatch(/genview: broken-[0-9a-f]{8} has failed \(States\.TaskFailed\); nothing was started: --again starts another/);
     expect((await genviewHere(['submit', recipeFile('broken'), '--upload', '--redrive'])).stderr).toContain('where a redrive would only fail again; --again starts another');
     const watched = await genviewHere(['submit', recipeFile('broken'), '--upload', '--again', '--watch']);
+    process.exitCode = undefined;
+    expect(watched.code).toBe(1);
     expect(watched.stdout).toMatch(/started: execution broken-[0-9a-f]{8}-[0-9a-f]{8}-2\n/);
-    process.exitCode = 0;
+    expect(watched.stdout).toMatch(/broken-[0-9a-f]{8}: failed after [^\n]+\n {2}failed: States\.TaskFailed: /);
   });
 
   it('a finished run is not run again unless asked, but is when its images have changed', async () => {
@@ -206,7 +208,7 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     const second = await cloud.deploy('Other', definition(cloud.queue), { 'genview:store': `s3://${bucket}/other/`, 'aws:cloudformation:stack-name': 'Second' });
     expect((await ls('--cloud')).stderr).toBe('genview: GenView is deployed 2 times here; choose one by --stack: First, Second\n');
     expect((await ls('--stack', 'Second')).stdout).toBe(`no runs in s3://${bucket}/other/\n`);
-    expect((await ls('--store', `s3://${bucket}/other`)).stdout).toBe('no runs in s3://genview-driving/other\n');
+    expect((await ls('--store', `s3://${bucket}/other`)).stdout).toBe('no runs in s3://genview-driving/other/\n');
     expect((await ls('--store', store)).stdout).toContain('slow-');
     expect((await ls('--state-machine', second, '--store', store)).stdout).toMatch(/^run +state/);
     expect((await ls('--stack', 'Third')).stderr).toMatch(/^genview: no deployed GenView with stack Third in this account and region \(us-east-1\); deploy it \(docs\/aws\.md\), or give the outputs of its stack: --state-machine <arn> --store s3:\/\/bucket\/ \(or GENVIEW_STATE_MACHINE and GENVIEW_STORE\)\n$/);

@@ -1,7 +1,8 @@
-"""moto's server, with two additions for the tests of the commands that drive a cloud run:
+"""moto's server, with three additions for the tests of the commands that drive a cloud run:
 
 - Batch jobs are processes of this machine: `sh -c $JOB_SCRIPT <command of the job>`, with the AWS_BATCH_JOB_* variables; their
   output goes to CloudWatch Logs; TerminateJob sends SIGTERM, and a job that is left running keeps its status.
+- `batch:submitJob.sync` speaks Batch's own spelling of names to it (jobName) and the state machine's to the states (JobName).
 - RedriveExecution, which moto lacks: a stopped execution of the same input starts again under its own name.
 
 Usage: cloudServer.py <port>. Executions run for real (moto's interpreter, JSONPath only).
@@ -22,6 +23,7 @@ from moto.batch.models import Job  # noqa: E402
 from moto.core import config  # noqa: E402
 from moto.core.responses import ActionResult  # noqa: E402
 from moto.stepfunctions.exceptions import AWSError  # noqa: E402
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_batch import StateTaskServiceBatch  # noqa: E402
 from moto.stepfunctions.responses import StepFunctionResponse  # noqa: E402
 
 config.default_user_config["stepfunctions"]["execute_state_machine"] = True
@@ -102,6 +104,23 @@ def describe_short(job, original=Job.describe_short):
 
 
 Job.run, Job.terminate, Job.describe, Job.describe_short = run, terminate, describe, describe_short
+
+
+def renamed(value, first):
+    """Keys of a document with another first letter; what users named themselves (environment, parameters) are values here."""
+    if isinstance(value, dict):
+        return {first(key[0]) + key[1:]: renamed(part, first) for key, part in value.items()}
+    return [renamed(part, first) for part in value] if isinstance(value, list) else value
+
+
+def in_place(value, first):
+    changed = renamed(value, first)
+    value.clear()
+    value.update(changed)
+
+
+StateTaskServiceBatch._normalise_parameters = lambda _self, parameters, *_args, **_more: in_place(parameters, str.lower)
+StateTaskServiceBatch._normalise_response = lambda _self, response, *_args, **_more: in_place(response, str.upper)
 
 
 class NotRedrivable(AWSError):
