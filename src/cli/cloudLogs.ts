@@ -2,7 +2,7 @@ import type { Clients } from '../cloud/clients.ts';
 import type { Deployment } from '../cloud/deployment.ts';
 import { readHistory } from '../cloud/executions.ts';
 import { jobsOfRun, queuesOf } from '../cloud/jobs.ts';
-import { logStreamsOf, readLogStreams, refuseLog } from '../cloud/logs.ts';
+import { logStreamsOf, readFunctionLog, readLogStreams, refuseLog } from '../cloud/logs.ts';
 import { newestExecution } from '../cloud/runs.ts';
 import { GenViewError } from '../errors.ts';
 import { lambdaNames } from '../workflow/stages.ts';
@@ -15,10 +15,13 @@ export async function printCloudHistory(clients: Clients, { stateMachine }: Depl
   for await (const event of readHistory(clients, execution.arn)) printEvent(event, json);
 }
 
-/** Logs of a stage's newest jobs, each process under its name, earlier attempts first. */
+/** Logs of a stage's newest jobs, each process under its name, earlier attempts first; of a function its lines that name the run. */
 export async function printCloudLogs(clients: Clients, { stateMachine }: Deployment, runId: string, stage: string, json: boolean): Promise<void> {
   if ((lambdaNames as readonly string[]).includes(stage)) {
-    throw new GenViewError('LogNotFound', `${stage} is a function: its log is in CloudWatch, where \`fields @message | filter run = "${runId}"\` in Logs Insights finds this run's lines; jobs' logs are shown here`);
+    const execution = await newestExecution(clients, stateMachine, runId);
+    const lines = await readFunctionLog(clients, stateMachine, stage, runId, execution?.startedAt ?? new Date(0).toISOString());
+    for (const line of lines) process.stdout.write(`${json ? line : readableLine(line)}\n`);
+    return;
   }
   const jobs = await jobsOfRun(clients, await queuesOf(clients, stateMachine), runId);
   const streams = await logStreamsOf(clients, jobs, stage);

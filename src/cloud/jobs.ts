@@ -29,9 +29,16 @@ export function hasEnded({ status }: Pick<Job, 'status'>): boolean {
 /** Job queues that the state machine submits to, by its own definition; none where workers take the tasks. */
 export async function queuesOf(clients: Clients, stateMachine: string): Promise<string[]> {
   const { definition } = await clients.sfn((sdk, client) => client.send(new sdk.DescribeStateMachineCommand({ stateMachineArn: stateMachine })));
+  return queuesIn(JSON.parse(definition ?? '{}'));
+}
+
+/** Queues of the tasks `batch:submitJob.sync` in a definition. */
+export function queuesIn(definition: unknown): string[] {
   const queues = new Set<string>();
-  JSON.stringify(JSON.parse(definition ?? '{}'), (key, value: unknown) => {
-    if (key === 'JobQueue' && typeof value === 'string') queues.add(value);
+  JSON.stringify(definition, (_key, value: unknown) => {
+    const { Resource, Arguments, Parameters } = (value ?? {}) as { Resource?: unknown; Arguments?: { JobQueue?: unknown }; Parameters?: { JobQueue?: unknown } };
+    const queue = (Arguments ?? Parameters)?.JobQueue;
+    if (typeof Resource === 'string' && Resource.includes(':batch:submitJob') && typeof queue === 'string') queues.add(queue);
     return value;
   });
   return [...queues];
@@ -82,6 +89,7 @@ export interface TerminateOptions {
 export async function terminateJobs(clients: Clients, queues: readonly string[], runId: string, options: TerminateOptions): Promise<number> {
   const { log, signal, patience = 600_000, pollEvery = 3000 } = options;
   const terminated = new Set<string>();
+  if (queues.length === 0) return 0;
   const deadline = performance.now() + patience;
   // A submission that was under way when the execution stopped shows up late: twice nothing is nothing.
   for (let quiet = 0; ;) {

@@ -94,3 +94,24 @@ async function collect<T>(values: AsyncIterable<T>): Promise<T[]> {
   for await (const value of values) all.push(value);
   return all;
 }
+
+/**
+ * What a function wrote about a run: the lines of its log group, `/<name of the state machine>/<function>` as deployed, that name the run.
+ * Throws `LogNotFound` when there is no such group.
+ * @param since ISO 8601; when the execution began
+ */
+export async function readFunctionLog(clients: Clients, stateMachine: string, name: string, runId: string, since: string): Promise<string[]> {
+  const logGroupName = `/${stateMachine.split(':').at(-1)}/${name}`;
+  return clients.logs(async (sdk, client) => {
+    const lines: string[] = [];
+    try {
+      for await (const { events = [] } of sdk.paginateFilterLogEvents({ client }, { logGroupName, filterPattern: `"${runId}"`, startTime: Date.parse(since) })) {
+        for (const { message } of events) lines.push((message ?? '').trimEnd());
+      }
+    } catch (error) {
+      if ((error as Error).name === 'ResourceNotFoundException') throw new GenViewError('LogNotFound', `there is no log group ${logGroupName}: ${name} has not run, or its logs go elsewhere`, { cause: error });
+      throw error;
+    }
+    return lines;
+  });
+}

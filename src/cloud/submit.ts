@@ -41,14 +41,22 @@ export function refuseLocalParts(recipe: Recipe, store: string): void {
   const { dataset, encoder } = localParts(recipe);
   const problems = [
     ...dataset === undefined ? [] : [`dataset.url is the folder ${fileURLToPath(dataset)}: --upload copies it to ${datasetPlace(dataset, store)}, or copy it yourself and write the URL: aws s3 sync '${fileURLToPath(dataset)}' ${datasetPlace(dataset, store)}`],
-    ...encoder === undefined ? [] : [`foreground.encoder.model is the file ${fileURLToPath(encoder)}: --upload copies it to ${store}models/`],
+    ...encoder === undefined ? [] : [`foreground.encoder.model is the file ${fileURLToPath(encoder)}: --upload copies it to ${inputsOf(store)}models/`],
   ];
   if (problems.length > 0) throw new GenViewError('NotInCloud', problems.join('\n'));
 }
 
-/** `datasets/<name of the folder>/` of the store. */
+/**
+ * Where people's own things lie: `recipes/`, `datasets/` and `models/` beside the store where that is the folder `store/` of a bucket, as
+ * deployed, so that no stage may write there; else in it.
+ */
+export function inputsOf(store: string): string {
+  return store.replace(/(?<=^s3:\/\/[^/]+\/)store\/$/, '');
+}
+
+/** `datasets/<name of the folder>/` */
 function datasetPlace(url: string, store: string): string {
-  return `${store}datasets/${path.basename(fileURLToPath(url)).replace(/[^\w.-]+/g, '-')}/`;
+  return `${inputsOf(store)}datasets/${path.basename(fileURLToPath(url)).replace(/[^\w.-]+/g, '-')}/`;
 }
 
 /** Copies what lies on this machine into the store. Throws `DatasetInTheWay`. @returns the recipe with the new places */
@@ -68,7 +76,7 @@ export async function uploadLocalParts(recipe: Recipe, models: ResolvedRun['mode
   }
   if (encoder !== undefined) {
     const { store: folder, key } = splitUrl(encoder);
-    const to = openStore(store), place = `models/${models.encoder.slice(0, 16)}/${key}`;
+    const to = openStore(inputsOf(store)), place = `models/${models.encoder.slice(0, 16)}/${key}`;
     if (!await to.head(place)) await to.put(place, await folder.getStream(key));
     uploaded = { ...uploaded, foreground: { ...uploaded.foreground, encoder: { ...uploaded.foreground.encoder, model: to.url(place) } } };
   }
@@ -142,10 +150,10 @@ export async function submitRecipe(clients: Clients, deployment: Deployment, rec
     return { ...submissionOf(deployment, runId, newest), outcome: 'redriven' };
   }
 
-  const root = openStore(store), recipeKey = `recipes/${runId}.json`;
-  await writeJson(root, recipeKey, recipe);
+  const inputs = openStore(inputsOf(store)), recipeKey = `recipes/${runId}.json`;
+  await writeJson(inputs, recipeKey, recipe);
   const name = executionName(runId, content, attempts + 1), arn = executionArn(stateMachine, name);
-  if (await startExecution(clients, stateMachine, name, { recipe: root.url(recipeKey), store })) return { runId, run: root.url(`runs/${runId}/`), execution: name, outcome: 'started' };
+  if (await startExecution(clients, stateMachine, name, { recipe: inputs.url(recipeKey), store })) return { runId, run: `${store}runs/${runId}/`, execution: name, outcome: 'started' };
   // Someone else was faster.
   const other = await describeExecution(clients, arn);
   if (other === undefined) throw new GenViewError('ExecutionNotFound', `Step Functions says that ${name} exists, and does not find it; run the same command again`, { exitCode: ExitCode.TemporaryFailure });

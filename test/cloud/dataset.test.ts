@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { demoDataset, listDataset } from '../../src/cloud/dataset.ts';
-import { localParts, refuseLocalParts } from '../../src/cloud/submit.ts';
+import { inputsOf, localParts, refuseLocalParts } from '../../src/cloud/submit.ts';
 import { renderDemoDataset } from '../../src/demo/dataset.ts';
 import { silentLog } from '../../src/log.ts';
 import { parseRecipe } from '../../src/recipe/parse.ts';
@@ -48,4 +48,10 @@ it('names everything of a recipe that lies on this machine', () => {
   expect(() => refuseLocalParts(recipe, 's3://b/')).toThrow('dataset.url is the folder /data/my birds/: --upload copies it to s3://b/datasets/my-birds/, or copy it yourself and write the URL: aws s3 sync \'/data/my birds/\' s3://b/datasets/my-birds/\n'
     + 'foreground.encoder.model is the file /models/e.onnx: --upload copies it to s3://b/models/');
   expect(() => refuseLocalParts({ ...recipe, dataset: parsed.dataset, foreground: parsed.foreground }, 's3://b/')).not.toThrow();
+});
+
+it.each([
+  ['s3://b/store/', 's3://b/'], ['s3://b/', 's3://b/'], ['s3://b/team/', 's3://b/team/'], ['s3://b/team/store/', 's3://b/team/store/'], ['s3://store/', 's3://store/'],
+])('datasets, recipes and models of the store %s lie in %s', (store, inputs) => {
+  expect(inputsOf(store)).toBe(inputs);
 });

@@ -53,7 +53,8 @@ const definition = (queue: string): object => ({
 describe.skipIf(missing)('driving a run in the cloud', () => {
   let cloud: Cloud;
   let folder: string, machine: string;
-  const bucket = 'genview-driving', store = `s3://${bucket}/`;
+  // As deployed: what people put there beside what the stages make.
+  const bucket = 'genview-driving', inputs = `s3://${bucket}/`, store = `${inputs}store/`;
   const clients = openClients();
   const recipeFile = (name: string): string => path.join(folder, `${name}.yaml`);
   const context = { signal: new AbortController().signal, log: silentLog, threads: 1 };
@@ -92,7 +93,7 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
   it('does not submit a dataset that the cloud cannot read, and says how to bring it there', async () => {
     const { code, stdout, stderr } = await genviewHere(['submit', recipeFile('slow')]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toBe(`genview: dataset.url is the folder ${folder}/pets/: --upload copies it to ${store}datasets/pets/, or copy it yourself and write the URL: aws s3 sync '${folder}/pets/' ${store}datasets/pets/\n`);
+    expect(stderr).toBe(`genview: dataset.url is the folder ${folder}/pets/: --upload copies it to ${inputs}datasets/pets/, or copy it yourself and write the URL: aws s3 sync '${folder}/pets/' ${inputs}datasets/pets/\n`);
     expect(await executionNames()).toEqual([]);
   });
 
@@ -101,13 +102,13 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect(code).toBe(2);
     expect(stdout).toMatch(/^estimate for 8 training and 8 validation images, the embedded encoder, the embedded generator:\n/);
     expect(stderr).toMatch(/^genview: the estimate of \$0\.\d\d is above the limit of \$0\.10 and nothing was submitted; --yes submits all the same, --limit <dollars> sets another limit\n$/);
-    expect(await keysOf(openStore(store))).toEqual([]);
+    expect(await keysOf(openStore(inputs))).toEqual([]);
   });
 
   it('uploads, starts once, and names the run as the workflow will', async () => {
     const first = await genviewHere(['submit', recipeFile('slow'), '--upload', '--limit', '0.10', '--yes']);
     expect(first.code, first.stderr).toBe(0);
-    expect(await keysOf(openStore(`${store}datasets/pets/`))).toHaveLength(16);
+    expect(await keysOf(openStore(`${inputs}datasets/pets/`))).toHaveLength(16);
     const runId = await runIdOf('slow');
     expect(first.stdout).toMatch(new RegExp(`\n${runId} started: execution ${runId}-[0-9a-f]{8}\n  run     ${store}runs/${runId}/\n`));
 
@@ -115,7 +116,7 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect(JSON.parse(again.stdout)).toMatchObject({ runId, outcome: 'running', estimate: { images: { train: 8, val: 8 } } });
     expect(await executionNames()).toHaveLength(1);
 
-    const resolved = await resolveRecipe({ recipe: `${store}recipes/${runId}.json`, store }, context);
+    const resolved = await resolveRecipe({ recipe: `${inputs}recipes/${runId}.json`, store }, context);
     expect(resolved).toEqual({ run: `${store}runs/${runId}/`, runId, variants: [{ name: 'baseline', nodes: 1 }] });
     expect(await shardDataset({ run: resolved.run }, context)).toEqual({ continuation: null, shards: 2 });
   });
@@ -135,6 +136,9 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
       '==> analyze-foreground-00000\nthen  analyze-foreground of shard 0\n==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
     expect((await genviewHere(['logs', 'slow', 'analyze-foreground-00001', '--cloud'])).stdout).toBe('==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
     expect((await genviewHere(['logs', 'slow', 'pretrain', '--cloud'])).stderr).toBe('genview: there is no log of pretrain; there are analyze-foreground\n');
+    expect((await genviewHere(['logs', 'slow', 'plan-views', '--cloud'])).stderr).toBe('genview: there is no log group /Workflow/plan-views: plan-views has not run, or its logs go elsewhere\n');
+    await cloud.writeLog('/Workflow/plan-views', [`{"time":"then","level":"info","message":"8 images","run":"${await runIdOf('slow')}"}`, '{"time":"then","level":"info","message":"another run"}']);
+    expect((await genviewHere(['logs', 'slow', 'plan-views', '--cloud'])).stdout).toBe('then  8 images\n');
     expect((await genviewHere(['logs', 'slow', '--cloud'])).stdout).toMatch(/ {2}execution started\n.* {2}ResolveRecipe started\n.* {2}ResolveRecipe ended\n.* {2}AnalyzeForeground started\n/);
     expect((await genviewHere(['ls', '--cloud'])).stdout).toMatch(/^run +state +started \(UTC\) +took +executions\nslow-[0-9a-f]{8} +running +20\S+ \S+ +\d.* s +1\n$/);
   });

@@ -32,6 +32,8 @@ export interface Cloud {
   readonly queue: string;
   /** Creates a state machine, tagged as a deployment. @returns its ARN */
   deploy(name: string, definition: object, tags: Readonly<Record<string, string>>): Promise<string>;
+  /** Writes lines into a new log group, as a function would. */
+  writeLog(group: string, lines: readonly string[]): Promise<void>;
   stop(): void;
 }
 
@@ -52,9 +54,9 @@ export async function startCloud(bucket: string, script: string): Promise<Cloud>
     try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 900) throw error; await sleep(100); }
   }
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
-  const [batchSdk, sfnSdk] = await Promise.all([import('@aws-sdk/client-batch'), import('@aws-sdk/client-sfn')]);
+  const [batchSdk, sfnSdk, logsSdk] = await Promise.all([import('@aws-sdk/client-batch'), import('@aws-sdk/client-sfn'), import('@aws-sdk/client-cloudwatch-logs')]);
   const common = { endpoint, region: env.AWS_REGION, credentials: { accessKeyId: 'test', secretAccessKey: 'test' } };
-  const batch = new batchSdk.BatchClient(common), sfn = new sfnSdk.SFNClient(common);
+  const batch = new batchSdk.BatchClient(common), sfn = new sfnSdk.SFNClient(common), logs = new logsSdk.CloudWatchLogsClient(common);
   // No client of IAM is installed; one call does not need one.
   await fetch(endpoint, {
     method: 'POST',
@@ -73,6 +75,11 @@ export async function startCloud(bucket: string, script: string): Promise<Cloud>
     deploy: async (name, definition, tags) => (await sfn.send(new sfnSdk.CreateStateMachineCommand({
       name, definition: JSON.stringify(definition), roleArn: role, tags: Object.entries(tags).map(([key, value]) => ({ key, value })),
     }))).stateMachineArn!,
-    stop: () => { batch.destroy(); sfn.destroy(); server.kill(); },
+    writeLog: async (logGroupName, lines) => {
+      await logs.send(new logsSdk.CreateLogGroupCommand({ logGroupName }));
+      await logs.send(new logsSdk.CreateLogStreamCommand({ logGroupName, logStreamName: 'stream' }));
+      await logs.send(new logsSdk.PutLogEventsCommand({ logGroupName, logStreamName: 'stream', logEvents: lines.map((message) => ({ message, timestamp: Date.now() })) }));
+    },
+    stop: () => { logs.destroy(); batch.destroy(); sfn.destroy(); server.kill(); },
   };
 }
