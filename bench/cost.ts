@@ -49,20 +49,32 @@ function row(name: string, { stages, gpuHours, hours, dollars }: Estimate): stri
   ];
 }
 
+/** Head and rows of the table. */
+export async function costTable(): Promise<string[][]> {
+  const estimates = await estimateRuns();
+  return [['run', 'foreground', 'views', 'pretraining', 'evaluation', 'GPU hours', 'time', 'cost', 'kept, a month'], ...estimates.map(({ name, result }) => row(name, result))];
+}
+
+/** The table in Markdown, as it stands in docs/aws.md. */
+export function markdown([head, ...rows]: readonly (readonly string[])[]): string {
+  return [head!, head!.map((_, i) => i === 0 ? '---' : '---:'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+async function estimateRuns(): Promise<{ name: string; result: Estimate }[]> {
+  const prices = await readPrices();
+  return (await runs()).map(({ name, recipe, dataset, models }) => ({ name, result: estimate(recipe, dataset, { prices, models }) }));
+}
+
 /**
  * `npm run bench -- cost [--stages] [--write]`: the cost table of docs/aws.md. `--stages` prints every stage, `--write` puts the table into the page.
  */
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { stages: { type: 'boolean' }, write: { type: 'boolean' } } });
-  const prices = await readPrices();
-  const estimates = (await runs()).map(({ name, recipe, dataset, models }) => ({ name, result: estimate(recipe, dataset, { prices, models }) }));
-  if (values.stages) for (const { name, result } of estimates) process.stdout.write(`${name}\n${formatEstimate(result)}\n\n`);
-  const head = ['run', 'foreground', 'views', 'pretraining', 'evaluation', 'GPU hours', 'time', 'cost', 'kept, a month'];
-  const rows = estimates.map(({ name, result }) => row(name, result));
-  process.stdout.write(`${formatTable([head, ...rows], 'right')}\n`);
+  if (values.stages) for (const { name, result } of await estimateRuns()) process.stdout.write(`${name}\n${formatEstimate(result)}\n\n`);
+  const table = await costTable();
+  process.stdout.write(`${formatTable(table, 'right')}\n`);
   if (values.write) {
     const page = fileURLToPath(new URL('../docs/aws.md', import.meta.url));
-    const table = [head, head.map((_, i) => i === 0 ? '---' : '---:'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
-    await writeFile(page, (await readFile(page, 'utf8')).replace(/(<!-- npm run bench -- cost --write -->\n)[\s\S]*?(\n<!-- end -->)/, (_, start: string, end: string) => `${start}${table}${end}`));
+    await writeFile(page, (await readFile(page, 'utf8')).replace(/(<!-- npm run bench -- cost --write -->\n)[\s\S]*?(<!-- end -->)/, (_, start: string, end: string) => `${start}${markdown(table)}\n${end}`));
   }
 }
