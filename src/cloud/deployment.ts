@@ -53,6 +53,9 @@ export async function findDeployment(clients: Clients, options: DeploymentOption
 
 type Candidate = Pick<Deployment, 'stateMachine' | 'stack'> & { readonly store: string | undefined };
 
+/** Where there are more state machines than these, only the tags of those that have our name in theirs are asked for: AWS answers one such question a second. */
+const mostTagsAsked = 50;
+
 /** State machines with our tag; with `given`, the one of that name or ARN, tagged or not. */
 async function listDeployments(clients: Clients, given: string | undefined): Promise<Candidate[]> {
   const machines = given?.startsWith('arn:') ? [given] : await clients.sfn(async (sdk, client) => {
@@ -62,7 +65,8 @@ async function listDeployments(clients: Clients, given: string | undefined): Pro
     }
     return arns;
   });
-  const candidates = await mapLimited(machines, 8, async (stateMachine) => {
+  const likely = machines.length > mostTagsAsked ? machines.filter((arn) => /genview/i.test(arn.split(':').at(-1)!)) : machines;
+  const candidates = await mapLimited(likely, 8, async (stateMachine) => {
     const { tags = [] } = await clients.sfn((sdk, client) => client.send(new sdk.ListTagsForResourceCommand({ resourceArn: stateMachine })));
     const tag = (name: string): string | undefined => tags.find(({ key }) => key === name)?.value;
     const tagged = tag(storeTag), stack = tag(stackTag);

@@ -131,21 +131,30 @@ function withIsoTime(event: SdkHistoryEvent): HistoryEvent {
   return { ...event, timestamp: event.timestamp!.toISOString() } as unknown as HistoryEvent;
 }
 
+/** Runs of executions whose name does not tell: found once, they do not change. */
+const runsByArn = new Map<string, string | undefined>();
+
 /**
  * The run of each execution, where it has one yet: from its name, else (a trigger or a person started it) from the result of
  * its first state.
  */
 export async function runsOf(clients: Clients, executions: readonly Execution[]): Promise<(string | undefined)[]> {
-  return mapLimited(executions, 4, async ({ arn, name }) => {
+  return mapLimited(executions, 4, async ({ arn, name, state }) => {
     const known = runOfName(name);
-    if (known !== undefined) return known;
-    for await (const event of readHistory(clients, arn, 12)) {
-      const { output } = (event.taskSucceededEventDetails ?? {}) as { output?: string };
-      const run = output === undefined ? undefined : runOfOutput(output);
-      if (run !== undefined) return splitRunUrl(run).runId;
-    }
-    return undefined;
+    if (known !== undefined || runsByArn.has(arn)) return known ?? runsByArn.get(arn);
+    const run = await runInHistory(clients, arn);
+    if (run !== undefined || state !== 'running') runsByArn.set(arn, run);
+    return run;
   });
+}
+
+async function runInHistory(clients: Clients, arn: string): Promise<string | undefined> {
+  for await (const event of readHistory(clients, arn, 12)) {
+    const { output } = (event.taskSucceededEventDetails ?? {}) as { output?: string };
+    const run = output === undefined ? undefined : runOfOutput(output);
+    if (run !== undefined) return splitRunUrl(run).runId;
+  }
+  return undefined;
 }
 
 /** `run` of an execution's output, or of a function's result in its history. */

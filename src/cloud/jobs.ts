@@ -61,8 +61,8 @@ export async function jobsOfRun(clients: Clients, queues: readonly string[], run
     }
     return jobs;
   }));
-  // Children of array jobs are not listed beside their parents by Batch; other servers do it.
-  return lists.flat().filter(({ id }) => !id.includes(':')).toSorted((a, b) => b.createdAt - a.createdAt);
+  // Children of array and multi-node jobs are not listed beside their parents by Batch; other servers do it.
+  return lists.flat().filter(({ id }) => !/[:#]/.test(id)).toSorted((a, b) => b.createdAt - a.createdAt);
 }
 
 /** Details of jobs, in any number and order. */
