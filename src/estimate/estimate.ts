@@ -25,6 +25,8 @@ export interface StageEstimate {
   readonly images: number;
   /** Hours of instances with one GPU, their start included; 0 on Fargate. */
   readonly gpuHours: number;
+  /** Of these, hours in which machines, containers and models start. */
+  readonly startHours: number;
   /** From the first job's start to the last one's end, with as many instances as there may be. */
   readonly hours: number;
   /** What the images wait for. */
@@ -76,16 +78,16 @@ export function estimate(recipe: Recipe, dataset: DatasetSize, options: Estimate
     if (cpuStages.has(work.stage)) {
       const hours = (busyOnFargate(work) + jobOverheadSeconds.demo + fargateOverheadSeconds) / 3600;
       const perHour = fargate.vcpus * prices.fargateVcpuHour + fargate.memoryGB * prices.fargateGBHour;
-      return { ...common, gpuHours: 0, hours, limit: 'CPU', machine: 'Fargate', spot: false, dollars: hours * perHour };
+      return { ...common, gpuHours: 0, startHours: 0, hours, limit: 'CPU', machine: 'Fargate', spot: false, dollars: hours * perHour };
     }
     const type = work.nodes > 1 ? types.training : types.gpu, onSpot = work.nodes === 1 && spot;
     const { busy, limit } = busySeconds(work, machine(type));
     const instances = work.nodes > 1 ? work.nodes : Math.min(work.jobs, parallel);
     const started = work.nodes > 1 ? work.nodes : work.jobs;
     const starts = started * (work.published ? jobOverheadSeconds.published : jobOverheadSeconds.demo);
-    const machineHours = (busy + starts + instances * instanceOverheadSeconds) / 3600;
+    const startHours = (starts + instances * instanceOverheadSeconds) / 3600, machineHours = busy / 3600 + startHours;
     const perHour = prices.onDemandPerHour[type]! * (onSpot ? prices.spotShare : 1) + prices.volumeGBMonth * volumeGB / 730;
-    return { ...common, gpuHours: machineHours, hours: machineHours / instances, limit, machine: type, spot: onSpot, dollars: machineHours * perHour };
+    return { ...common, gpuHours: machineHours, startHours, hours: machineHours / instances, limit, machine: type, spot: onSpot, dollars: machineHours * perHour };
   });
 
   const gpuHours = sum(stages.map((stage) => stage.gpuHours)), compute = sum(stages.map((stage) => stage.dollars));

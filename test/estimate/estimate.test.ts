@@ -43,6 +43,7 @@ describe('hours and dollars', () => {
     expect(seconds).toBeCloseTo(3981.0, 0);
     expect(views).toMatchObject({ images: 1000, limit: 'GPU', machine: 'g5.xlarge', spot: true });
     expect(views.gpuHours).toBeCloseTo(seconds / 3600, 9);
+    expect(views.startHours).toBeCloseTo(540 / 3600, 9);
     expect(views.hours).toBeCloseTo(seconds / 3600, 9);
     // Half of a dollar an hour, and 200 GB of 0.073 / 730 dollars.
     expect(views.dollars).toBeCloseTo(seconds / 3600 * 0.52, 9);
