@@ -17,7 +17,7 @@ Examples:
   genview cancel cifar10-0123abcd --store s3://bucket/`)
     .action(async (run: string, options: CloudOptions & { timeout: number; json?: boolean }) => {
       const [{ cancelRun }, { findRunOf }, { GenViewError }] = await Promise.all([import('../cloud/cancel.ts'), import('./cloudRuns.ts'), import('../errors.ts')]);
-      const target = await openTarget(options, command);
+      const target = await openTarget(options, command, run);
       const { clients, deployment } = target;
       if (deployment === undefined) throw new GenViewError('DeploymentNotFound', `${target.store} belongs to no deployed GenView; name one by --cloud, --stack or --state-machine (a run of this machine ends by Ctrl-C)`);
       const runId = await findRunOf(target, run);

@@ -5,14 +5,20 @@ import { jobsOfRun, queuesOf } from '../cloud/jobs.ts';
 import { logStreamsOf, readFunctionLog, readLogStreams, refuseLog } from '../cloud/logs.ts';
 import { newestExecution } from '../cloud/runs.ts';
 import { GenViewError } from '../errors.ts';
+import { openStore } from '../storage/index.ts';
 import { lambdaNames } from '../workflow/stages.ts';
-import { printEvent, readableLine } from './runLogs.ts';
+import { printEvent, printHistory, readableLine } from './runLogs.ts';
 
-/** Events of the run's newest execution. */
-export async function printCloudHistory(clients: Clients, { stateMachine }: Deployment, runId: string, json: boolean): Promise<void> {
+/** Events of the run's newest execution; of a run that was made without one (`genview run` into the bucket), what it left in the store. */
+export async function printCloudHistory(clients: Clients, { stateMachine, store }: Deployment, runId: string, json: boolean): Promise<void> {
   const execution = await newestExecution(clients, stateMachine, runId);
-  if (execution === undefined) throw new GenViewError('HistoryNotFound', `${runId} has no execution that Step Functions still knows (it forgets them 90 days after their end)`);
-  for await (const event of readHistory(clients, execution.arn)) printEvent(event, json);
+  if (execution !== undefined) {
+    for await (const event of readHistory(clients, execution.arn)) printEvent(event, json);
+    return;
+  }
+  const root = openStore(store), prefix = `runs/${runId}/`;
+  if (!await root.head(`${prefix}history.jsonl`)) throw new GenViewError('HistoryNotFound', `${runId} has no execution that Step Functions still knows (it forgets them 90 days after their end)`);
+  await printHistory(root, prefix, json);
 }
 
 /** Logs of a stage's newest jobs, each process under its name, earlier attempts first; of a function its lines that name the run. */

@@ -34,15 +34,17 @@ export interface Target {
  * What `--store`, `--cloud` and their kin name. A bucket of which no deployment is known is looked at as it is: the commands
  * then see what lies in it and nothing of executions and jobs.
  * @param command whose options tell a default from a given value
+ * @param run the command's argument: a path or URL `<store>/runs/<run>` names its own store
  */
-export async function openTarget(options: CloudOptions, command: Command): Promise<Target> {
-  const [{ toUrl }, { openStore }, { openClients }, { findDeployment }, { GenViewError }] = await Promise.all([
-    import('../recipe/location.ts'), import('../storage/index.ts'), import('../cloud/clients.ts'), import('../cloud/deployment.ts'), import('../errors.ts'),
+export async function openTarget(options: CloudOptions, command: Command, run?: string): Promise<Target> {
+  const [{ toUrl }, { openStore }, { openClients }, { findDeployment }, { GenViewError }, { splitRunUrl }] = await Promise.all([
+    import('../recipe/location.ts'), import('../storage/index.ts'), import('../cloud/clients.ts'), import('../cloud/deployment.ts'), import('../errors.ts'), import('../stages/artefacts.ts'),
   ]);
   const clients = openClients();
   const given = command.getOptionValueSource('store') !== 'default';
   const cloud = options.cloud === true || options.stack !== undefined || command.getOptionValueSource('stateMachine') === 'cli';
-  const store = given ? openStore(toUrl(options.store)).root : undefined;
+  const ofRun = run !== undefined && /(^|\/)runs\/[^/]+\/?$/.test(run) ? splitRunUrl(toUrl(run)).store : undefined;
+  const store = ofRun !== undefined ? openStore(ofRun).root : given ? openStore(toUrl(options.store)).root : undefined;
   if (cloud || (store?.startsWith('s3://') && options.stateMachine !== undefined)) {
     const deployment = await findDeployment(clients, { store: store?.startsWith('s3://') ? store : undefined, stack: options.stack, stateMachine: options.stateMachine });
     return { store: deployment.store, clients, deployment };

@@ -20,7 +20,7 @@ Examples:
   genview logs demo --json`)
     .action(async (run: string | undefined, stage: string | undefined, options: CloudOptions & { json?: boolean }) => {
       const json = options.json === true;
-      const target = await openTarget(options, command);
+      const target = await openTarget(options, command, run);
       if (target.deployment !== undefined) {
         const [{ findRunOf }, { printCloudHistory, printCloudLogs }] = await Promise.all([import('./cloudRuns.ts'), import('./cloudLogs.ts')]);
         const runId = await findRunOf(target, run);

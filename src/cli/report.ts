@@ -20,7 +20,7 @@ Examples:
   genview report cifar10 --cloud --fetch .`)
     .action(async (run: string | undefined, options: CloudOptions & { fetch?: string; json?: boolean }) => {
       const [{ findRun }, { report }, { formatResults, readResults }] = await Promise.all([import('./runs.ts'), import('../stages/report.ts'), import('./results.ts')]);
-      const target = await openTarget(options, command);
+      const target = await openTarget(options, command, run);
       const url = await findRun(run, target.deployment === undefined && !options.cloud ? options.store : target.store);
       const written = options.fetch === undefined ? (await interruptible((context) => report({ run: url }, context))).report : await fetchReport(url, options.fetch);
       const results = await readResults(url);

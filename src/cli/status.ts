@@ -20,7 +20,7 @@ Examples:
   genview status --json`)
     .action(async (run: string | undefined, options: CloudOptions & { watch?: boolean; interval: number; json?: boolean }) => {
       const [{ findRunOf, runsOfTarget, statusesOf }, { formatStatus, watchRun }] = await Promise.all([import('./cloudRuns.ts'), import('./showStatus.ts')]);
-      const target = await openTarget(options, command);
+      const target = await openTarget(options, command, run);
       if (options.watch) {
         const state = await watchRun(target, await findRunOf(target, run), options);
         if (state !== 'done') process.exitCode = 1;

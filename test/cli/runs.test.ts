@@ -42,6 +42,10 @@ cats-89abcdef   unfinished  -              -     0
     try { expect((await genviewHere(['ls'])).stdout).toContain('birds-01234567  failed'); } finally { delete process.env['GENVIEW_STORE']; }
   });
 
+  it('a run may be named by its path, whatever the store', async () => {
+    expect((await genviewHere(['status', path.join(store, 'runs/birds-01234567')])).stdout).toMatch(/^birds-01234567: failed\n/);
+  });
+
   it('watching ends with a run that has failed, with exit code 1', async () => {
     const { code, stdout } = await genviewHere(['status', 'birds', '--store', store, '--watch']);
     process.exitCode = undefined;
@@ -70,7 +74,7 @@ describe('genview submit --dry-run', () => {
     const { code, stdout, stderr } = await genviewHere(['submit', demo, '--dry-run']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^estimate for 2,400 training and 600 validation images, the embedded encoder, the embedded generator:\nstage +images +GPU hours +limit +instance +cost\nfit-foreground +1,000 +0\.1 +CPU +g5\.xlarge spot +\$0\.06\n/);
-    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\nby a model, not a measurement, .*; prices of 2026-06-17, us-east-1\n$/);
+    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\n1\.3 of the GPU hours of [^\n]*\nby a model, not a measurement, .*; prices of 2026-06-17, us-east-1\n$/);
   });
 
   it('for machines, and by prices of one\'s own', async () => {

@@ -215,6 +215,13 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect((await ls('--store', `s3://${bucket}/other`)).stdout).toBe('no runs in s3://genview-driving/other/\n');
     expect((await ls('--store', store)).stdout).toContain('slow-');
     expect((await ls('--state-machine', second, '--store', store)).stdout).toMatch(/^run +state/);
+    // A run by its URL: its store, and with it the deployment.
+    const slow = `${store}runs/${await runIdOf('slow')}/`;
+    expect((await genviewHere(['status', slow])).stdout).toMatch(/^slow-[0-9a-f]{8}: cancelled after /);
+    // `genview run --store s3://…` leaves a run without an execution in the same store.
+    await openStore(store).put('runs/here-01234567/recipe.json', '{}');
+    await openStore(store).put('runs/here-01234567/history.jsonl', '{"id":1,"previousEventId":0,"timestamp":"then","type":"TaskStateEntered","stateEnteredEventDetails":{"name":"PlanViews"}}\n');
+    expect((await genviewHere(['logs', 'here', '--store', store])).stdout).toBe('then  PlanViews started\n');
     expect((await ls('--stack', 'Third')).stderr).toMatch(/^genview: no deployed GenView with stack Third in this account and region \(us-east-1\); deploy it \(docs\/aws\.md\), or give the outputs of its stack: --state-machine <arn> --store s3:\/\/bucket\/ \(or GENVIEW_STATE_MACHINE and GENVIEW_STORE\)\n$/);
   });
 });
