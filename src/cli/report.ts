@@ -19,15 +19,20 @@ Examples:
   genview report s3://bucket/genview/runs/demo-0123abcd/
   genview report cifar10 --cloud --fetch .`)
     .action(async (run: string | undefined, options: CloudOptions & { fetch?: string; json?: boolean }) => {
-      const [{ findRun }, { report }, { formatResults, readResults }] = await Promise.all([import('./runs.ts'), import('../stages/report.ts'), import('./results.ts')]);
+      const [{ findRun }, { formatResults, readResults }] = await Promise.all([import('./runs.ts'), import('./results.ts')]);
       const target = await openTarget(options, command, run);
       const url = await findRun(run, target.deployment === undefined && !options.cloud ? options.store : target.store);
-      const written = options.fetch === undefined ? (await interruptible((context) => report({ run: url }, context))).report : await fetchReport(url, options.fetch);
+      const written = options.fetch === undefined ? await writeReport(url) : await fetchReport(url, options.fetch);
       const results = await readResults(url);
       if (options.json) printJson({ ...results, report: written });
       else process.stdout.write(`${formatResults(results)}\n\nreport  ${readable(written)}\n`);
     });
   return command;
+}
+
+async function writeReport(run: string): Promise<string> {
+  const { report } = await import('../stages/report.ts');
+  return (await interruptible((context) => report({ run }, context))).report;
 }
 
 /** Throws `ReportNotFound`. @returns URL of the copied report.html */

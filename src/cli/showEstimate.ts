@@ -17,7 +17,7 @@ export function formatEstimate({ images, models, stages, gpuHours, hours, dollar
     `estimate for ${images.train.toLocaleString('en')} training and ${images.val.toLocaleString('en')} validation images, ${names.encoder}, ${names.generator}:`,
     formatTable([['stage', 'images', 'GPU hours', 'limit', 'instance', 'cost'], ...rows], 'right'),
     `in all ${hoursCell(gpuHours)} GPU hours, about ${duration(hours)} when instances are to be had, ${money(dollars.total)}; then ${money(dollars.storageMonth)} a month for what is kept`,
-    ...starting > 1 && starting > working / 2 ? [`${hoursCell(starting)} of the GPU hours of analyze-foreground and generate-views are machines and models starting: fewer shards (a larger dataset.shardSize) take longer and cost less`] : [],
+    ...starting > 5 && starting > working / 2 ? [`${hoursCell(starting)} of the GPU hours of analyze-foreground and generate-views are machines and models starting: fewer shards (a larger dataset.shardSize) take longer and cost less`] : [],
     `by a model, not a measurement, and for a run that finds nothing in its store (docs/aws.md); prices of ${prices.date}, ${prices.region}`,
   ].join('\n');
 }
