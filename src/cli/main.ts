@@ -1,18 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { ExitCode, GenViewError } from '../errors.ts';
+import { cancelCommand } from './cancel.ts';
 import { datasetCommand } from './dataset.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { initCommand } from './init.ts';
 import { Interrupted } from './interruption.ts';
 import { logsCommand } from './logs.ts';
+import { lsCommand } from './ls.ts';
 import { modelsCommand } from './models.ts';
 import { prose } from './options.ts';
 import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { stageCommand } from './stage.ts';
 import { statusCommand } from './status.ts';
+import { submitCommand } from './submit.ts';
 import { validateCommand } from './validate.ts';
 
 /** A command's file describes it and imports what it does only when it is called: `--help` answers at once. */
@@ -27,11 +30,12 @@ Start here:
   genview demo                       the whole method on the embedded dataset, in minutes
   genview init                       write a recipe.yaml to fill in
   genview run recipe.yaml            run it; the same command continues an interrupted run
+  genview submit recipe.yaml         run it in the cloud
 
 Exit codes: 0 done, 1 defect or unexpected failure, 2 bad input, 75 interrupted or a
 process was lost (run the same command again), 130 stopped by Ctrl-C.`);
   for (const command of [
-    demoCommand(), initCommand(), validateCommand(), runCommand(), statusCommand(), logsCommand(), reportCommand(),
+    demoCommand(), initCommand(), validateCommand(), runCommand(), submitCommand(), lsCommand(), statusCommand(), logsCommand(), reportCommand(), cancelCommand(),
     datasetCommand(), modelsCommand(), stageCommand(), doctorCommand(),
   ]) program.addCommand(command);
   for (const command of allCommands(program)) {

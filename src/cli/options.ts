@@ -7,7 +7,7 @@ export function prose(text: string): string {
 }
 
 /** Everything a run makes lies under here. */
-export const storeOption = (): Option => new Option('--store <folder or URL>', 'where the data, views, encoders and reports go: a folder, or s3://bucket/prefix').default('.genview');
+export const storeOption = (): Option => new Option('--store <folder or URL>', 'where the data, views, encoders and reports go: a folder, or s3://bucket/prefix').default('.genview').env('GENVIEW_STORE');
 
 export const jsonOption = (): Option => new Option('--json', 'print the result as JSON on standard output');
 

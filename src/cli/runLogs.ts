@@ -9,13 +9,14 @@ import type { HistoryEvent } from '../workflow/asl/history.ts';
 export async function printHistory(store: ObjectStore, runPrefix: string, json: boolean): Promise<void> {
   const key = `${runPrefix}history.jsonl`;
   if (!await store.head(key)) throw new GenViewError('HistoryNotFound', `${store.url(key)} is missing: the run has no history yet`);
-  for await (const event of readLines<HistoryEvent>(store, key)) {
-    if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
-    else {
-      const line = describe(event);
-      if (line !== undefined) process.stdout.write(`${event.timestamp}  ${line}\n`);
-    }
-  }
+  for await (const event of readLines<HistoryEvent>(store, key)) printEvent(event, json);
+}
+
+/** One event, as a line for people if it says something, or as JSON. */
+export function printEvent(event: HistoryEvent, json: boolean): void {
+  if (json) { process.stdout.write(`${JSON.stringify(event)}\n`); return; }
+  const line = describe(event);
+  if (line !== undefined) process.stdout.write(`${event.timestamp}  ${line}\n`);
 }
 
 /** Undefined for events that only repeat what their neighbours say. */
@@ -49,7 +50,7 @@ export async function printStageLogs(store: ObjectStore, runPrefix: string, stag
 }
 
 /** Programs of ours write JSON lines; what anything else wrote stays as it is. */
-function readableLine(line: string): string {
+export function readableLine(line: string): string {
   try {
     const { time, level, message, stack } = JSON.parse(line) as { time?: string; level?: string; message?: string; stack?: string };
     if (time === undefined || message === undefined) return line;

@@ -20,16 +20,20 @@ export async function listRuns(store: ObjectStore): Promise<string[]> {
 export async function findRun(run: string | undefined, storeLocation: string): Promise<string> {
   if (run !== undefined && /(^|\/)runs\/[^/]+\/?$/.test(run)) return toUrl(run).replace(/\/?$/, '/');
   const store = openStore(toUrl(storeLocation));
-  const runs = await listRuns(store);
+  return store.url(`runs/${chooseRun(await listRuns(store), run, storeLocation)}/`);
+}
+
+/** The one of `runs` that a name means; nothing means the only one. Throws `RunNotFound`, which names them. */
+export function chooseRun(runs: readonly string[], run: string | undefined, storeLocation: string): string {
   if (runs.length === 0) throw new GenViewError('RunNotFound', `there are no runs in ${storeLocation}; --store names another store, \`genview run <recipe>\` starts a run`);
   if (run === undefined) {
     if (runs.length > 1) throw new GenViewError('RunNotFound', `${storeLocation} holds ${runs.length} runs; name one of ${runs.join(', ')}`);
-    return store.url(`runs/${runs[0]}/`);
+    return runs[0]!;
   }
   // The recipe's name is enough where it is unambiguous.
   const fitting = runs.includes(run) ? [run] : runs.filter((name) => name.slice(0, -9) === run);
   if (fitting.length !== 1) {
     throw new GenViewError('RunNotFound', `${fitting.length === 0 ? `there is no run ${run}` : `${run} may be any of several runs`} in ${storeLocation}; its runs: ${runs.join(', ')}`);
   }
-  return store.url(`runs/${fitting[0]}/`);
+  return fitting[0]!;
 }

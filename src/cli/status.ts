@@ -1,31 +1,35 @@
 import { Command } from 'commander';
-import { formatTable, jsonOption, printJson, storeOption } from './options.ts';
+import { withTargetOptions, type CloudOptions, openTarget } from './cloudOptions.ts';
+import { jsonOption, printJson, prose, wholeNumber } from './options.ts';
 
 export function statusCommand(): Command {
-  return new Command('status')
+  const command = withTargetOptions(new Command('status'))
     .summary('what the runs of a store have done so far')
-    .description(`Shows how far each run has come, from what lies in the store; it sees runs of other machines too.`)
+    .description(prose(`Shows how far each run has come, from what lies in the store; it sees runs of other machines too. Of a run
+in the cloud it also shows the execution and its jobs: how many shards run, wait or have failed.`))
     .argument('[run]', 'name or URL of one run (default: all)')
-    .addOption(storeOption())
+    .option('--watch', 'show it again and again until the run has ended')
+    .option('--interval <seconds>', 'between two looks of --watch', wholeNumber(1), 10)
     .addOption(jsonOption())
     .addHelpText('after', `
 Examples:
   genview status
   genview status demo --store /data/genview
+  genview status --cloud
+  genview status cifar10 --cloud --watch
   genview status --json`)
-    .action(async (run: string | undefined, options: { store: string; json?: boolean }) => {
-      const [{ toUrl }, { openStore }, { findRun, listRuns }, { readStatus }] = await Promise.all([
-        import('../recipe/location.ts'), import('../storage/index.ts'), import('./runs.ts'), import('./runStatus.ts'),
-      ]);
-      const store = openStore(toUrl(options.store));
-      const urls = run === undefined ? (await listRuns(store)).map((name) => store.url(`runs/${name}/`)) : [await findRun(run, options.store)];
-      const statuses = await Promise.all(urls.map(readStatus));
-      if (options.json) { printJson(statuses); return; }
-      if (statuses.length === 0) process.stdout.write(`no runs in ${options.store}\n`);
-      for (const { runId, state, stages, failure } of statuses) {
-        process.stdout.write(`${runId}: ${state}\n`);
-        if (failure) process.stdout.write(`  failed: ${failure.error}: ${failure.message.split('\n')[0]}\n`);
-        process.stdout.write(`${formatTable(stages.map(({ stage, variant, done, of }) => [`  ${stage}${variant ? ` ${variant}` : ''}`, done === of ? 'done' : `${done}/${of}`]))}\n`);
+    .action(async (run: string | undefined, options: CloudOptions & { watch?: boolean; interval: number; json?: boolean }) => {
+      const [{ findRunOf, runsOfTarget, statusesOf }, { formatStatus, watchRun }] = await Promise.all([import('./cloudRuns.ts'), import('./showStatus.ts')]);
+      const target = await openTarget(options, command, run);
+      if (options.watch) {
+        const state = await watchRun(target, await findRunOf(target, run), options);
+        if (state !== 'done') process.exitCode = 1;
+        return;
       }
+      const statuses = await statusesOf(target, run === undefined ? await runsOfTarget(target) : [await findRunOf(target, run)]);
+      if (options.json) { printJson(statuses); return; }
+      if (statuses.length === 0) process.stdout.write(`no runs in ${target.deployment === undefined && !options.cloud ? options.store : target.store}\n`);
+      for (const status of statuses) process.stdout.write(`${formatStatus(status)}\n`);
     });
+  return command;
 }

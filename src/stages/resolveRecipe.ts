@@ -22,11 +22,7 @@ export async function resolveRecipe(input: ResolveRecipeInput, context: StageCon
   const store = openStore(input.store);
   const recipeUrl = toUrl(input.recipe);
   const located = locate(await readRecipe(recipeUrl), recipeUrl);
-  const models = {
-    encoder: await hashModel(located.foreground.encoder.model, 'foreground.encoder.model'),
-    generator: await hashModel(located.generation.generator, 'generation.generator'),
-  };
-  const runId = `${located.name}-${contentHash({ recipe: located, models }).slice(0, 8)}`;
+  const { runId, models } = await identifyRun(located);
   const recipe = { ...located, dataset: { ...located.dataset, url: await findDataset(located.dataset.url, store, context) } };
 
   const prefix = `runs/${runId}/`;
@@ -38,6 +34,18 @@ export async function resolveRecipe(input: ResolveRecipeInput, context: StageCon
     run: store.url(prefix), runId,
     variants: recipe.variants.map(({ name, pretraining }) => ({ name, nodes: pretraining.nodes })),
   };
+}
+
+/**
+ * Name of the run of a located recipe, and the hashes of its models that are part of it. Throws `ModelNotFound`.
+ * @param models when they are known already. @default read from where the recipe says
+ */
+export async function identifyRun(located: Recipe, models?: ResolvedRun['models']): Promise<Pick<ResolvedRun, 'runId' | 'models'>> {
+  const hashes = models ?? {
+    encoder: await hashModel(located.foreground.encoder.model, 'foreground.encoder.model'),
+    generator: await hashModel(located.generation.generator, 'generation.generator'),
+  };
+  return { runId: `${located.name}-${contentHash({ recipe: located, models: hashes }).slice(0, 8)}`, models: hashes };
 }
 
 /** Reads the recipe at a `file:` or `s3:` URL, without looking for what it names. */

@@ -1,0 +1,20 @@
+import { readFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { drawArchitecture } from '../../bench/architecture.ts';
+import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { localRefs } from '../../src/workflow/local.ts';
+
+it('the picture of the documentation is that of the present workflow', async () => {
+  // `npm run bench -- architecture` draws it again.
+  expect(await readFile(new URL('../../docs/images/aws.svg', import.meta.url), 'utf8')).toBe(drawArchitecture());
+});
+
+it('every task of the workflow is in the picture, once', () => {
+  const picture = drawArchitecture(), tasks: string[] = [];
+  JSON.stringify(buildWorkflow(localRefs), (key, value: unknown) => {
+    if (typeof value === 'object' && value !== null && (value as { Type?: string }).Type === 'Task') tasks.push(key);
+    return value;
+  });
+  expect(tasks).toHaveLength(14);
+  for (const task of tasks) expect(picture.split(`>${task}</text>`)).toHaveLength(2);
+});
