@@ -51,7 +51,7 @@ const optionsSchema = z.strictObject({
     }).optional(),
   }).prefault({}),
   /** Of bucket, logs, topic and queue: `s3`, keys of AWS; `kms`, a key of this deployment; or the ARN of an existing key, whose policy must let CloudWatch Logs, EventBridge and CloudWatch use it. @default s3 */
-  encryption: z.union([z.enum(['s3', 'kms']), z.string().regex(/^arn:[\w-]+:kms:[\w-]+:\d{12}:key\/[\w-]+$/)], 'expected "s3", "kms" or the ARN of a KMS key').default('s3'),
+  encryption: z.string().regex(/^(s3|kms|arn:[\w-]+:kms:[\w-]+:\d{12}:key\/[\w-]+)$/, 'expected "s3", "kms" or the ARN of a KMS key').default('s3'),
   /** Places outside the deployment's bucket that recipes may name for datasets and models, as s3://bucket/prefix. @default none */
   inputs: z.array(z.string().regex(/^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[^*?]*)?$/, 'expected s3://bucket or s3://bucket/prefix')).default([]),
   retention: z.strictObject({

@@ -50,9 +50,9 @@ export class StatefulStack extends Stack {
       resources: ['*'],
       conditions: { ArnLike: { 'kms:EncryptionContext:aws:logs:arn': this.formatArn({ service: 'logs', resource: '*' }) } },
     }));
-    // What publishes to the topic and the dead-letter queue.
+    // What publishes to the topic; events add themselves.
     key.addToResourcePolicy(new PolicyStatement({
-      principals: ['cloudwatch', 'events', 'budgets'].map((service) => new ServicePrincipal(`${service}.amazonaws.com`)),
+      principals: ['cloudwatch', 'budgets'].map((service) => new ServicePrincipal(`${service}.amazonaws.com`)),
       actions: ['kms:Decrypt', 'kms:GenerateDataKey'],
       resources: ['*'],
       conditions: { StringEquals: { 'aws:SourceAccount': Aws.ACCOUNT_ID } },

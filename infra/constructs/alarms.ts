@@ -1,9 +1,10 @@
-import { Duration } from 'aws-cdk-lib';
+import { Aws, Duration } from 'aws-cdk-lib';
 import { Alarm, ComparisonOperator, TreatMissingData, type IMetric } from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import type { IJobQueue } from 'aws-cdk-lib/aws-batch';
 import { EventField, Match, Rule, RuleTargetInput, type EventPattern } from 'aws-cdk-lib/aws-events';
 import { SnsTopic } from 'aws-cdk-lib/aws-events-targets';
+import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Topic } from 'aws-cdk-lib/aws-sns';
 import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import type { IFunction } from 'aws-cdk-lib/aws-lambda';
@@ -32,6 +33,10 @@ export class Alarms extends Construct {
     const log = (name: string): string => `/${options.name}/${name}`;
     this.topic = new Topic(this, 'Topic', { displayName: 'GenView', enforceSSL: true, ...(key && { masterKey: key }) });
     if (!key) acknowledge(this.topic, { 'AwsSolutions-SNS2': 'Messages name runs, jobs and reasons, no data; CloudWatch cannot publish with the key of AWS, and the option encryption gives one.' });
+    // Replaces what a topic without a policy grants by itself.
+    this.topic.addToResourcePolicy(new PolicyStatement({
+      principals: [new ServicePrincipal('cloudwatch.amazonaws.com')], actions: ['sns:Publish'], resources: [this.topic.topicArn], conditions: { StringEquals: { 'aws:SourceAccount': Aws.ACCOUNT_ID } },
+    }));
     if (options.alarmEmail !== undefined) this.topic.addSubscription(new EmailSubscription(options.alarmEmail));
 
     const alarm = (name: string, metric: IMetric, alarmDescription: string): void => {
@@ -61,7 +66,7 @@ export class Alarms extends Construct {
       detailType: ['Batch Job State Change'],
       // One message for an array or multi-node job, not one for each child.
       detail: { status: ['FAILED'], jobQueue: arns, arrayProperties: { index: Match.doesNotExist() }, nodeProperties: { nodeIndex: Match.doesNotExist() } },
-    }, `GenView: job ${detail('jobName')} (${detail('jobId')}) has failed: ${detail('statusReason')}. Its log is in the group ${log('<stage>')}; \`genview logs\` shows it. The run fails with it; submit the same recipe again when the cause is mended.`);
+    }, `GenView: job ${detail('jobName')} (${detail('jobId')}) has failed: ${detail('statusReason')}. \`genview logs\` shows its log, which is in the log group of its stage, ${log('…')}. The run fails with it; submit the same recipe again when the cause is mended.`);
     tell('QueueBlocked', 'GenView: the first job of a queue cannot start.', {
       source: ['aws.batch'],
       detailType: ['Batch Job Queue Blocked'],

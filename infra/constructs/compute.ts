@@ -1,7 +1,7 @@
 import { Duration } from 'aws-cdk-lib';
 import {
   AllocationStrategy, EcsMachineImageType, FargateComputeEnvironment, JobQueue, JobStateTimeLimitActionsAction, JobStateTimeLimitActionsReason, JobStateTimeLimitActionsState,
-  ManagedEc2EcsComputeEnvironment, type IComputeEnvironment, type IJobQueue,
+  ManagedEc2EcsComputeEnvironment, type CfnComputeEnvironment, type IComputeEnvironment, type IJobQueue,
 } from 'aws-cdk-lib/aws-batch';
 import { BlockDeviceVolume, EbsDeviceVolumeType, InstanceType, LaunchTemplate, LaunchTemplateHttpTokens, PlacementGroup, PlacementGroupStrategy } from 'aws-cdk-lib/aws-ec2';
 import { Construct } from 'constructs';
@@ -31,16 +31,17 @@ export class Compute extends Construct {
       terminateOnUpdate: false,
       updateTimeout: Duration.hours(1),
     };
+    const launchTemplate = new LaunchTemplate(this, 'Instances', {
+      httpTokens: LaunchTemplateHttpTokens.REQUIRED,
+      // Two: a container of the bridge network asks it for the notice of a spot interruption.
+      httpPutResponseHopLimit: 2,
+      // The default of 30 GB is too small for CUDA images and shards.
+      blockDevices: [{ deviceName: '/dev/xvda', volume: BlockDeviceVolume.ebs(200, { encrypted: true, volumeType: EbsDeviceVolumeType.GP3, deleteOnTermination: true }) }],
+    });
     const machines = {
       ...managed,
+      launchTemplate,
       instanceRole: instanceRole(this),
-      launchTemplate: new LaunchTemplate(this, 'Instances', {
-        httpTokens: LaunchTemplateHttpTokens.REQUIRED,
-        // Two: a container of the bridge network asks it for the notice of a spot interruption.
-        httpPutResponseHopLimit: 2,
-        // The default of 30 GB is too small for CUDA images and shards.
-        blockDevices: [{ deviceName: '/dev/xvda', volume: BlockDeviceVolume.ebs(200, { encrypted: true, volumeType: EbsDeviceVolumeType.GP3, deleteOnTermination: true }) }],
-      }),
       images: [{ imageType: EcsMachineImageType.ECS_AL2023_NVIDIA }],
       useOptimalInstanceClasses: false,
       minvCpus: 0,
@@ -59,6 +60,10 @@ export class Compute extends Construct {
       allocationStrategy: AllocationStrategy.BEST_FIT_PROGRESSIVE,
       placementGroup: new PlacementGroup(this, 'Together', { strategy: PlacementGroupStrategy.CLUSTER }),
     });
+    for (const environment of [...gpuEnvironments, trainingEnvironment]) {
+      // Without it, they would keep to the first version of a template that has changed.
+      (environment.node.defaultChild as CfnComputeEnvironment).addPropertyOverride('ComputeResources.LaunchTemplate.Version', launchTemplate.latestVersionNumber);
+    }
     const cpu = { ...managed, maxvCpus: maxVcpus.cpu };
     const cpuEnvironments = [
       ...(spot ? [new FargateComputeEnvironment(this, 'SpotCpu', { ...cpu, spot: true })] : []),

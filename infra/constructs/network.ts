@@ -2,6 +2,7 @@ import { Fn } from 'aws-cdk-lib';
 import { FlowLogDestination, FlowLogTrafficType, GatewayVpcEndpointAwsService, InterfaceVpcEndpointAwsService, Port, SecurityGroup, SubnetType, Vpc, type ISubnet, type IVpc } from 'aws-cdk-lib/aws-ec2';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
+import { acknowledge } from '../acknowledge.ts';
 import type { Options } from '../options.ts';
 
 export interface NetworkProps {
@@ -34,6 +35,7 @@ export class Network extends Construct {
     if (given) {
       this.vpc = Vpc.fromVpcAttributes(this, 'Vpc', { vpcId: given.id, availabilityZones: given.availabilityZones, privateSubnetIds: given.privateSubnets });
       this.subnets = this.vpc.privateSubnets;
+      for (const subnet of this.subnets) acknowledge(subnet, { '@aws-cdk/aws-ec2:noSubnetRouteTableId': 'Nothing is added to the routes of a network that is not ours.' });
     } else {
       const vpc = new Vpc(this, 'Vpc', {
         // By number: names would have to be looked up.
