@@ -10,9 +10,9 @@ import { logNames, type LogName } from '../../infra/stateful-stack.ts';
 process.env['CDK_VALIDATION'] = 'false';
 
 /** An app with the flags of cdk.json; nothing is bundled or copied, which would run npm and esbuild. */
-export function testApp(): App {
+export function testApp(outdir?: string): App {
   const { context } = JSON.parse(readFileSync(new URL('../../cdk.json', import.meta.url), 'utf8')) as { context: Record<string, unknown> };
-  return new App({ context: { ...context, 'aws:cdk:bundling-stacks': [], 'aws:cdk:disable-asset-staging': true } });
+  return new App({ ...(outdir !== undefined && { outdir }), context: { ...context, 'aws:cdk:bundling-stacks': [], 'aws:cdk:disable-asset-staging': true } });
 }
 
 /** A stack with what constructs are given. */
