@@ -84,7 +84,7 @@ export const configFile = 'genview.config.json';
 export function readOptions(context: (key: string) => unknown, folder: string = process.cwd()): Options {
   const named = context('config');
   const file = path.resolve(folder, typeof named === 'string' ? named : configFile);
-  if (named !== undefined && !existsSync(file)) throw invalid(`-c config=${String(named)}`, `there is no file ${file}`);
+  if (named !== undefined && !existsSync(file)) throw invalid(`-c config=${JSON.stringify(named)}`, `there is no file ${file}`);
   const fromFile = existsSync(file) ? readFile(file) : {};
   const fromContext = Object.fromEntries(Object.keys(optionsSchema.shape).flatMap((name) => {
     const value = context(name);

@@ -61,7 +61,7 @@ describe('options', () => {
     expect(refusal(() => read({ config: 'bad.json' }))).toMatch(/bad\.json: .*"sport"/);
     writeFileSync(file, '{');
     expect(refusal(() => read({ config: 'bad.json' }))).toMatch(/bad\.json: is not valid JSON/);
-    expect(refusal(() => read({ config: 'absent.json' }))).toMatch(/^OptionsInvalid: -c config=absent\.json: there is no file/);
+    expect(refusal(() => read({ config: 'absent.json' }))).toMatch(/^OptionsInvalid: -c config="absent\.json": there is no file/);
   });
 
   it('given by a program are checked in the same way', () => {

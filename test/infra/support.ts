@@ -16,7 +16,7 @@ export function testApp(outdir?: string): App {
 }
 
 /** A stack with what constructs are given. */
-export function testStack(): { stack: Stack; store: Store; logGroups: Readonly<Record<LogName, ILogGroup>>; template(): Template } {
+export function testStack(): { stack: Stack; store: Store; logGroups: Readonly<Record<LogName, ILogGroup>>; template: () => Template } {
   const app = testApp(), stack = new Stack(app, 'Test');
   const store = { bucket: new Bucket(new Stack(app, 'Data'), 'Store'), key: undefined, inputs: [] };
   const logGroups = Object.fromEntries(logNames.map((name) => [name, LogGroup.fromLogGroupName(stack, `${name}-log`, `/genview/${name}`)])) as Record<LogName, ILogGroup>;
