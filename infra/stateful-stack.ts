@@ -5,7 +5,6 @@ import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership, StorageClass, type CfnBucket, type IBucket, type LifecycleRule } from 'aws-cdk-lib/aws-s3';
 import type { Construct } from 'constructs';
 import { bucketLayout, intermediateFolders, stageNames, type StageName } from './access.ts';
-import { acknowledge } from './acknowledge.ts';
 import type { Options } from './options.ts';
 
 /** A log group each: the stages, the function that starts runs, the state machine, the network. */
@@ -74,7 +73,6 @@ export class StatefulStack extends Stack {
       encryption: BucketEncryption.S3_MANAGED,
       lifecycleRules: [{ expiration: Duration.days(logDays), abortIncompleteMultipartUploadAfter: Duration.days(7) }],
     });
-    acknowledge(accessLogs, { 'AwsSolutions-S1': 'It holds the access logs of the other bucket; a log of reading logs would never end.' });
 
     const intermediate = (folder: string): LifecycleRule => ({
       id: `intermediate-${folder}`,

@@ -34,7 +34,6 @@ export class Triggers extends Construct {
       retentionPeriod: Duration.days(14),
       ...(key ? { encryption: QueueEncryption.KMS, encryptionMasterKey: key } : { encryption: QueueEncryption.SQS_MANAGED }),
     });
-    acknowledge(this.deadLetters, { 'AwsSolutions-SQS3': 'It is itself the dead-letter queue.' });
 
     const role = functionRole(this, 'start-run', logGroup, 'GenView start-run: starts the workflow for new recipes.');
     const executions = Stack.of(this).formatArn({ service: 'states', resource: 'execution', resourceName: `${options.name}:*`, arnFormat: ArnFormat.COLON_RESOURCE_NAME });

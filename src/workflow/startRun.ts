@@ -24,9 +24,8 @@ export interface StartRunOptions {
 }
 
 export interface StartedRun {
+  /** ARN of the execution: a new one, or the one of the same name that is running or has succeeded. */
   readonly execution: string;
-  /** False: that execution was there already, and is running or has succeeded. */
-  readonly started: boolean;
 }
 
 /** Executions of one name that may fail before a person has to look. */
@@ -46,9 +45,10 @@ export async function startRun(event: ObjectCreated, { client, stateMachine, sto
   for (let attempt = 1; attempt <= mostAttempts; attempt++) {
     const name = triggeredName(recipe, content, attempt);
     try {
+      // Also answers with the execution that is there, when that has the same name and input and is running.
       const { executionArn } = await client.send(new sdk.StartExecutionCommand({ stateMachineArn: stateMachine, name, input: JSON.stringify(input) }));
       log.info(`${input.recipe}: execution ${name}`);
-      return { execution: executionArn!, started: true };
+      return { execution: executionArn! };
     } catch (error) {
       if (!(error instanceof sdk.ExecutionAlreadyExists)) throw error;
     }
@@ -56,7 +56,7 @@ export async function startRun(event: ObjectCreated, { client, stateMachine, sto
     const { status } = await client.send(new sdk.DescribeExecutionCommand({ executionArn: execution }));
     if (status !== 'FAILED' && status !== 'TIMED_OUT' && status !== 'ABORTED') {
       log.info(`${input.recipe}: execution ${name} is there already (${status})`);
-      return { execution, started: false };
+      return { execution };
     }
   }
   throw new GenViewError('TooManyAttempts', `${input.recipe} has failed ${mostAttempts} times unchanged; look at the last execution's error, mend the recipe or the deployment, and start it with \`genview submit\``);
