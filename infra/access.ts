@@ -17,8 +17,11 @@ export const bucketLayout = {
 export type StageName = LambdaName | ProgramName;
 export const stageNames: readonly StageName[] = [...lambdaNames, ...programNames];
 
-/** What a stage reads that people gave: the recipe, the images, the models. `imageNames`: the listing of the images, not the images. */
+/** What a stage reads that people gave: the recipe, the images, the models. `imageNames`: the listing of the images, or a file that lists them, not the images. */
 type Input = 'recipes' | 'images' | 'imageNames' | 'models';
+
+/** Names of files that list the images of a dataset: JSON lines; an inventory's manifest and data. */
+export const listFiles = ['*.json', '*.jsonl', '*.ndjson', '*.gz'] as const;
 
 /** What one stage does in the bucket. Keys are relative to the store, `*` stands for any characters. */
 export interface StageAccess {
@@ -54,7 +57,7 @@ function probeAccess(file: 'linear' | 'knn' | 'semi'): StageAccess {
   });
 }
 
-/** Every stage's access, no more and no less: an integration test runs each stage with these rights alone, and checks that it uses all of them. */
+/** Every stage's access, no more and no less: an integration test runs each stage with these rights alone, and checks which of them it uses. */
 export const stageAccess: Readonly<Record<StageName, StageAccess>> = {
   'resolve-recipe': access({
     inputs: ['recipes', 'imageNames', 'models'],
@@ -67,9 +70,9 @@ export const stageAccess: Readonly<Record<StageName, StageAccess>> = {
   }),
   'shard-dataset': access({
     inputs: ['imageNames'],
-    reads: [...resolved, 'runs/*/listing/*', 'datasets/*/dataset.json', 'datasets/*/shard-*.jsonl'],
-    writes: ['runs/*/listing/*', 'runs/*/plan.json', 'datasets/*/shard-*.jsonl', 'datasets/*/sample.jsonl', 'datasets/*/dataset.json'],
-    deletes: ['runs/*/listing/*'],
+    reads: [...planned, 'runs/*/listing/*', 'datasets/*/dataset.json', 'datasets/*/shard-*.jsonl', 'datasets/*/progress.json'],
+    writes: ['runs/*/listing/*', 'runs/*/plan.json', 'datasets/*/shard-*.jsonl', 'datasets/*/sample.jsonl', 'datasets/*/dataset.json', 'datasets/*/progress.json'],
+    deletes: ['runs/*/listing/*', 'datasets/*/progress.json'],
     lists: ['runs/*/listing/'],
     marker: 'datasets/*/dataset.done',
   }),

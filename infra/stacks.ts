@@ -6,16 +6,16 @@ import { StatefulStack } from './stateful-stack.ts';
 import { StatelessStack } from './stateless-stack.ts';
 
 /** What `-c target=…` can be. @default aws */
-const targets: Readonly<Record<string, (app: App, options: Options) => unknown>> = {
-  aws: createStacks,
+const targets: Readonly<Record<string, (app: App) => unknown>> = {
+  aws: (app) => createStacks(app, readOptions((key) => app.node.tryGetContext(key) as unknown)),
 };
 
-/** The stacks of the target that the context names, with its options. Throws `OptionsInvalid`. */
+/** The stacks of the target that the context names. Throws `OptionsInvalid`. */
 export function createTarget(app: App): void {
   const target: unknown = app.node.tryGetContext('target') ?? 'aws';
   const create = typeof target === 'string' && Object.hasOwn(targets, target) ? targets[target] : undefined;
   if (!create) throw new GenViewError('OptionsInvalid', `-c target=${String(target)}: there is no such target; known are ${Object.keys(targets).join(', ')}`);
-  create(app, readOptions((key) => app.node.tryGetContext(key) as unknown));
+  create(app);
 }
 
 /**

@@ -25,6 +25,8 @@ export class StatefulStack extends Stack {
 
   constructor(scope: Construct, id: string, { options, ...props }: StatefulStackProps) {
     super(scope, id, props);
+    // As in cdk.json, also for a program that does not read it: the other way is with access control lists, which are off.
+    this.node.setContext('@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy', true);
     this.key = this.#key(options);
     this.bucket = this.#bucket(options);
     // The state machine's log would not be delivered into a group of another name without a policy that AWS limits to ten.

@@ -2,7 +2,7 @@ import { Aws, Stack } from 'aws-cdk-lib';
 import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
-import { bucketLayout, stageAccess, type StageName } from '../access.ts';
+import { bucketLayout, listFiles, stageAccess, type StageName } from '../access.ts';
 import { acknowledge } from '../acknowledge.ts';
 
 /** Where the stages' data is. */
@@ -45,6 +45,7 @@ function statementsOf(store: Store, stage: StageName): PolicyStatement[] {
   const given = [
     // The recipe of a dataset lies beside its images.
     ...(has('recipes') ? [`${bucketLayout.recipes}*`, `${bucketLayout.datasets}*/recipe.yaml`] : []),
+    ...(has('imageNames') ? listFiles.flatMap((name) => [`${bucketLayout.datasets}${name}`, ...(has('recipes') ? [] : [`${bucketLayout.recipes}${name}`])]) : []),
     ...(has('images') ? [`${bucketLayout.datasets}*`, own('demo-dataset/*')] : []),
     ...(has('models') ? [`${bucketLayout.models}*`] : []),
   ];
@@ -59,20 +60,17 @@ function statementsOf(store: Store, stage: StageName): PolicyStatement[] {
     ...allow(['s3:PutObject', 's3:AbortMultipartUpload'], objects(writes.map(own))),
     ...allow(['s3:DeleteObject'], objects(deletes.map(own))),
     ...(nameable.length > 0 ? mayName(bucket.bucketArn, nameable) : []),
-    ...inputStatements(store, has('images') || has('models') || has('recipes'), has('imageNames')),
+    ...(inputs.length > 0 ? inputStatements(store) : []),
     // A body in several parts is also decrypted.
     ...(key ? allow(['kms:Decrypt', 'kms:GenerateDataKey'], [key.keyArn]) : []),
   ];
 }
 
-function inputStatements({ bucket, inputs }: Store, reads: boolean, lists: boolean): PolicyStatement[] {
+function inputStatements({ bucket, inputs }: Store): PolicyStatement[] {
   return inputs.flatMap((url) => {
     const [, name, prefix] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(url)!;
     const arn = Stack.of(bucket).formatArn({ service: 's3', region: '', account: '', resource: name! });
-    return [
-      ...(reads ? allow(['s3:GetObject'], [`${arn}/${prefix}*`]) : []),
-      ...(reads || lists ? mayName(arn, [`${prefix}*`]) : []),
-    ];
+    return [...allow(['s3:GetObject'], [`${arn}/${prefix}*`]), ...mayName(arn, [`${prefix}*`])];
   });
 }
 

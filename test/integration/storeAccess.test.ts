@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stageNames, type StageName } from '../../infra/access.ts';
+import { listFiles, stageNames, type StageName } from '../../infra/access.ts';
 import { pascal } from '../../infra/constructs/images.ts';
 import { checkOptions } from '../../infra/options.ts';
 import { createStacks } from '../../infra/stacks.ts';
@@ -18,7 +18,7 @@ import { buildWorkflow, type WorkflowOutput } from '../../src/workflow/definitio
 import { localRefs } from '../../src/workflow/local.ts';
 import { lambdaNames } from '../../src/workflow/stages.ts';
 import { bucketArn, statementsOf, testApp, type Statement } from '../infra/support.ts';
-import { type IamGateway, startIamGateway } from './support/iamGateway.ts';
+import { fits, type IamGateway, startIamGateway } from './support/iamGateway.ts';
 import { installMoto, type Moto, startMoto } from './support/moto.ts';
 
 const missing = installMoto();
@@ -43,6 +43,20 @@ evaluation:
   knn: { k: 5 }
   semiSupervised: { fraction: 0.5, epochs: 1, batch: 16 }
 `;
+
+/** Rights, `*` for any characters, that the run below may do without, and why. */
+const spared = [
+  // A body in several parts that fails.
+  '* s3:AbortMultipartUpload *',
+  // The embedded dataset is read as any other, from where it is rendered.
+  '* s3:GetObject store/demo-dataset/*',
+  // The generator of this recipe is embedded.
+  'generate-views s3:GetObject models/*',
+  // A dataset that is given as a list.
+  ...listFiles.flatMap((name) => ['datasets', 'recipes'].map((folder) => `* s3:GetObject ${folder}/${name}`)),
+  // A listing that takes several calls.
+  'shard-dataset * store/datasets/*/progress.json', 'shard-dataset s3:GetObject store/runs/*/plan.json',
+];
 
 /** What each stage's role may do in the deployed bucket: the template's statements, with this bucket's name. */
 function policies(): Record<StageName, Statement[]> {
@@ -143,17 +157,10 @@ describe.skipIf(missing)('with nothing but the rights of its role', () => {
     expect(await all.head(`${run}failure.json`)).toBeDefined();
   });
 
-  it('uses every right that it has', () => {
+  it('uses every right that it has, but for those of what this run does not do', () => {
     const had = stageNames.flatMap((name) => rights[name].filter(({ condition }) => condition === undefined).flatMap(({ actions, resources }) => actions.flatMap((action) => resources.map((resource) => `${name} ${action} ${resource}`))));
     const unused = had.filter((right) => !gateway.used.has(right)).map((right) => right.replace(`arn:aws:s3:::${bucket}/`, ''));
-    expect(unused.filter((right) => !right.includes('s3:AbortMultipartUpload')).toSorted()).toEqual([
-      // The generator of this recipe is embedded.
-      'generate-views s3:GetObject models/*',
-      // The embedded dataset is read as any other, from where it is rendered.
-      'fit-foreground s3:GetObject store/demo-dataset/*',
-      'analyze-foreground s3:GetObject store/demo-dataset/*',
-      'generate-views s3:GetObject store/demo-dataset/*',
-    ].toSorted());
+    expect(unused.filter((right) => !spared.some((pattern) => fits(pattern, right)))).toEqual([]);
   });
 
   it('no stage can do another\'s work', async () => {
