@@ -125,6 +125,12 @@ export const stageAccess: Readonly<Record<StageName, StageAccess>> = {
   'record-failure': access({ writes: ['runs/*/failure.json'] }),
 };
 
-/** Folders of the store that can be made again from what is in the others and the inputs; the rest are results. */
-export const intermediateFolders = ['analysis', 'demo-dataset', 'views', 'pretrain'] as const;
-export const resultFolders = ['datasets', 'evaluate', 'foreground', 'runs', 'similarity'] as const;
+/**
+ * Folders of the store: what can be made again from the others and the inputs; encoders, with checkpoints that are replaced
+ * every few minutes; all other results.
+ */
+export const folders = {
+  intermediates: ['analysis', 'demo-dataset', 'views'],
+  encoders: ['pretrain'],
+  results: ['datasets', 'evaluate', 'foreground', 'runs', 'similarity'],
+} as const;

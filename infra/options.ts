@@ -60,7 +60,7 @@ const optionsSchema = z.strictObject({
     /** Days that replaced or deleted recipes, runs and accuracies can be brought back. @default 30 */
     versionDays: positive.default(30),
     /**
-     * Days after which analyses, views and checkpoints are deleted, to be made again when a recipe wants them. A run must not take
+     * Days after which analyses and views are deleted, to be made again when a recipe wants them. A run must not take
      * longer, nor begin with ones that expire before it ends: it would fail, and go on when repeated two days later. @default kept; those not used move to cheaper storage by themselves
      */
     intermediateDays: positive.min(60).optional(),

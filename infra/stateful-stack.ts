@@ -4,7 +4,7 @@ import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership, StorageClass, type CfnBucket, type IBucket, type LifecycleRule } from 'aws-cdk-lib/aws-s3';
 import type { Construct } from 'constructs';
-import { bucketLayout, intermediateFolders, stageNames, type StageName } from './access.ts';
+import { bucketLayout, folders, stageNames, type StageName } from './access.ts';
 import type { Options } from './options.ts';
 
 /** A log group each: the stages, the function that starts runs, the state machine, the network. */
@@ -76,13 +76,13 @@ export class StatefulStack extends Stack {
       lifecycleRules: [{ expiration: Duration.days(logDays), abortIncompleteMultipartUploadAfter: Duration.days(7) }],
     });
 
-    const intermediate = (folder: string): LifecycleRule => ({
-      id: `intermediate-${folder}`,
+    // Versions of intermediates protect nothing, and those of checkpoints would cost more than the results.
+    const large = (folder: string, expiration?: number): LifecycleRule => ({
+      id: folder,
       prefix: `${bucketLayout.store}${folder}/`,
-      // A checkpoint is replaced every few minutes: versions would cost more than the results.
       noncurrentVersionExpiration: Duration.days(1),
       transitions: [{ storageClass: StorageClass.INTELLIGENT_TIERING, transitionAfter: Duration.days(0) }],
-      ...(intermediateDays !== undefined && { expiration: Duration.days(intermediateDays) }),
+      ...(expiration !== undefined && { expiration: Duration.days(expiration) }),
     });
     const bucket = new Bucket(this, 'Store', {
       ...common,
@@ -92,7 +92,8 @@ export class StatefulStack extends Stack {
       serverAccessLogsPrefix: 'store/',
       lifecycleRules: [
         { id: 'versions', abortIncompleteMultipartUploadAfter: Duration.days(7), noncurrentVersionExpiration: Duration.days(versionDays), expiredObjectDeleteMarker: true },
-        ...intermediateFolders.map(intermediate),
+        ...folders.intermediates.map((folder) => large(folder, intermediateDays)),
+        ...folders.encoders.map((folder) => large(folder)),
       ],
     });
     // In the template itself: the construct's own way is a function that is there for nothing else.

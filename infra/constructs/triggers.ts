@@ -47,7 +47,8 @@ export class Triggers extends Construct {
     acknowledgeObjects(role, bucket, bucket.arnForObjects(recipes));
     // Without it S3 would not say that a recipe is missing.
     allow(['s3:ListBucket'], [bucket.bucketArn], { StringLikeIfExists: { 's3:prefix': recipes } });
-    if (key) allow(['kms:Decrypt'], [key.keyArn]);
+    // To read, and to send to the dead-letter queue.
+    if (key) allow(['kms:Decrypt', 'kms:GenerateDataKey'], [key.keyArn]);
     this.startRun = bundledFunction(this, 'start-run', {
       role, logGroup, memorySize: 512, timeout: Duration.minutes(1), tracing: Tracing.ACTIVE, deadLetterQueue: this.deadLetters,
       environment: { ...functionEnvironment, GENVIEW_STATE_MACHINE: stateMachine.stateMachineArn, GENVIEW_STORE: storeUrl },

@@ -30,7 +30,7 @@ function check(options: OptionsInput, change: (stacks: ReturnType<typeof createS
   return { findings, acknowledged };
 }
 
-describe('cdk-nag (AwsSolutions)', () => {
+describe('cdk-nag (AwsSolutions)', { timeout: 180_000 }, () => {
   it.each<[string, OptionsInput]>([
     ['the defaults', {}],
     ['everything chosen', { encryption: 'kms', network: { egress: 'endpoints' }, inputs: ['s3://other/data/'], monthlyBudget: 100, alarmEmail: 'ops@example.org', spot: false, cpuStages: ['pretrain'], retention: { intermediateDays: 90 } }],

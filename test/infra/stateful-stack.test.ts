@@ -38,7 +38,7 @@ describe('the bucket', () => {
     for (const { DeletionPolicy, UpdateReplacePolicy } of Object.values(standard.findResources('AWS::S3::Bucket'))) expect([DeletionPolicy, UpdateReplacePolicy]).toEqual(['Retain', 'Retain']);
   });
 
-  it('keeps replaced results for 30 days, replaced intermediates for one, and unfinished uploads for a week', () => {
+  it('keeps replaced results for 30 days, replaced intermediates and checkpoints for one, and unfinished uploads for a week', () => {
     expect(rules()[0]).toEqual({ Id: 'versions', Status: 'Enabled', AbortIncompleteMultipartUpload: { DaysAfterInitiation: 7 }, NoncurrentVersionExpiration: { NoncurrentDays: 30 }, ExpiredObjectDeleteMarker: true });
     expect(rules().slice(1).map(({ Prefix, NoncurrentVersionExpiration: { NoncurrentDays } }) => `${Prefix} ${NoncurrentDays}`)).toEqual(['store/analysis/ 1', 'store/demo-dataset/ 1', 'store/views/ 1', 'store/pretrain/ 1']);
   });
@@ -48,7 +48,7 @@ describe('the bucket', () => {
     expect(rules().slice(1).every(({ Transitions }) => Transitions[0].StorageClass === 'INTELLIGENT_TIERING')).toBe(true);
     const expiring = rules(synthesize({ retention: { intermediateDays: 90, versionDays: 7 } }));
     expect(expiring[0].NoncurrentVersionExpiration).toEqual({ NoncurrentDays: 7 });
-    expect(expiring.filter(({ ExpirationInDays }) => ExpirationInDays === 90).map(({ Prefix }) => Prefix)).toEqual(['store/analysis/', 'store/demo-dataset/', 'store/views/', 'store/pretrain/']);
+    expect(expiring.filter(({ ExpirationInDays }) => ExpirationInDays === 90).map(({ Prefix }) => Prefix)).toEqual(['store/analysis/', 'store/demo-dataset/', 'store/views/']);
   });
 });
 
