@@ -41,7 +41,7 @@ it('has interface endpoints and no way to the internet where the option says so'
   template.resourceCountIs('AWS::EC2::InternetGateway', 0);
   template.resourceCountIs('AWS::EC2::Subnet', 2);
   const endpoints = Object.values(resources(template, 'AWS::EC2::VPCEndpoint')).filter(({ VpcEndpointType }) => VpcEndpointType === 'Interface');
-  expect(endpoints.map(({ ServiceName }) => ServiceName.replace('com.amazonaws.<AWS::Region>.', '')).toSorted()).toEqual(['ecr.api', 'ecr.dkr', 'ecs', 'ecs-agent', 'ecs-telemetry', 'logs']);
+  expect(endpoints.map(({ ServiceName }) => (ServiceName as string).replace('com.amazonaws.<AWS::Region>.', '')).toSorted()).toEqual(['ecr.api', 'ecr.dkr', 'ecs', 'ecs-agent', 'ecs-telemetry', 'logs']);
   expect(endpoints.every(({ PrivateDnsEnabled }) => PrivateDnsEnabled === true)).toBe(true);
   expect(resource(template, 'AWS::EC2::SecurityGroupIngress', 'Endpoints')).toMatchObject({ FromPort: 443, ToPort: 443 });
 });
