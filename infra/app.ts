@@ -1,6 +1,13 @@
 import { App } from 'aws-cdk-lib';
-import { createStacks } from './stacks.ts';
+import { GenViewError } from '../src/errors.ts';
+import { createTarget } from './stacks.ts';
 
-const app = new App();
-createStacks(app);
-app.synth();
+try {
+  const app = new App();
+  createTarget(app);
+  app.synth();
+} catch (error) {
+  if (!(error instanceof GenViewError)) throw error;
+  console.error(`genview: ${error.message}`);
+  process.exitCode = error.exitCode;
+}

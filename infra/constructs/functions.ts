@@ -1,62 +1,76 @@
 import { Duration } from 'aws-cdk-lib';
-import { ManagedPolicy, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { Architecture, DockerImageCode, DockerImageFunction, Runtime, type IFunction } from 'aws-cdk-lib/aws-lambda';
+import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Architecture, DockerImageCode, DockerImageFunction, Runtime, Tracing, type IFunction } from 'aws-cdk-lib/aws-lambda';
 import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
-import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import { fileURLToPath } from 'node:url';
 import { lambdaNames, lambdaStages, type LambdaName } from '../../src/workflow/stages.ts';
-import { imageContext, pascal } from './images.ts';
-import { storeAccess } from './store-access.ts';
+import { acknowledge } from '../acknowledge.ts';
+import type { StatefulStack } from '../stateful-stack.ts';
+import { imageArguments, imageContext, pascal } from './images.ts';
+import { grantStore, type Store } from './store-access.ts';
 
 export interface FunctionsProps {
-  readonly bucket: IBucket;
-  readonly logGroup: ILogGroup;
+  readonly store: Store;
+  readonly logGroups: StatefulStack['logGroups'];
 }
 
-/** One function for each Lambda stage of the stage table. */
+/** One function for each Lambda stage of the stage table, each with a role of its own. */
 export class Functions extends Construct {
   readonly functions: Readonly<Record<LambdaName, IFunction>>;
 
-  constructor(scope: Construct, id: string, props: FunctionsProps) {
+  constructor(scope: Construct, id: string, { store, logGroups }: FunctionsProps) {
     super(scope, id);
-    const role = new Role(this, 'Role', {
-      assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
-      description: 'GenView functions: the store and their log.',
-      managedPolicies: [ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaBasicExecutionRole')],
-    });
-    for (const statement of storeAccess(props.bucket)) role.addToPolicy(statement);
-    const path = (relative: string): string => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
-    const imageFunction = (name: LambdaName): IFunction => new DockerImageFunction(this, pascal(name), {
-      ...common(name),
-      architecture: Architecture.X86_64,
-      code: DockerImageCode.fromImageAsset(imageContext.directory, { ...imageContext, target: 'functions', cmd: [`lambdas/${name}/handler.handler`] }),
-    });
-    const bundledFunction = (name: LambdaName): IFunction => new NodejsFunction(this, pascal(name), {
-      ...common(name),
-      entry: path(`lambdas/${name}/handler.ts`),
-      depsLockFilePath: path('package-lock.json'),
-      projectRoot: path('.'),
-      runtime: Runtime.NODEJS_22_X,
-      bundling: {
-        format: OutputFormat.ESM,
-        target: 'node22',
-        sourceMap: true,
-        // The SDK of our lock file, not whichever the runtime has.
-        externalModules: [],
-        // CommonJS packages in the bundle call require().
-        banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
-      },
-    });
-    const common = (name: LambdaName) => ({
-      memorySize: lambdaStages[name].memoryMiB,
-      timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
-      role,
-      logGroup: props.logGroup,
-      environment: { GENVIEW_LOG: 'json', NODE_OPTIONS: '--enable-source-maps' },
-    });
-    this.functions = Object.fromEntries(lambdaNames.map((name) =>
-      [name, lambdaStages[name].packaging === 'image' ? imageFunction(name) : bundledFunction(name)])) as Record<LambdaName, IFunction>;
+    const make = (name: LambdaName): IFunction => {
+      const { memoryMiB, timeoutSeconds, packaging } = lambdaStages[name];
+      const role = functionRole(this, name, logGroups[name], `GenView ${name}: what it reads and writes, and its log.`);
+      grantStore(role, store, name);
+      const common = { role, logGroup: logGroups[name], memorySize: memoryMiB, timeout: Duration.seconds(timeoutSeconds), tracing: Tracing.ACTIVE, environment: functionEnvironment };
+      if (packaging === 'bundle') return bundledFunction(this, name, common);
+      return new DockerImageFunction(this, pascal(name), {
+        ...common,
+        // As the images of the jobs: whoever builds those for x86 can build this one without emulation.
+        architecture: Architecture.X86_64,
+        code: DockerImageCode.fromImageAsset(imageContext.directory, { ...imageContext, target: 'functions', buildArgs: imageArguments(0), cmd: [`lambdas/${name}/handler.handler`] }),
+      });
+    };
+    this.functions = Object.fromEntries(lambdaNames.map((name) => [name, make(name)])) as Record<LambdaName, IFunction>;
   }
+}
+
+export const functionEnvironment = { GENVIEW_LOG: 'json', POWERTOOLS_SERVICE_NAME: 'genview', NODE_OPTIONS: '--enable-source-maps' } as const;
+
+/** A role that may write one log and, as tracing asks, X-Ray's segments. */
+export function functionRole(scope: Construct, name: string, logGroup: ILogGroup, description: string): Role {
+  const role = new Role(scope, `${pascal(name)}Role`, { assumedBy: new ServicePrincipal('lambda.amazonaws.com'), description });
+  role.addToPolicy(new PolicyStatement({ actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [logGroup.logGroupArn] }));
+  acknowledge(role, { 'AwsSolutions-IAM5[Resource::*]': 'xray:PutTraceSegments and xray:PutTelemetryRecords know no resources.' });
+  return role;
+}
+
+type Common = Pick<ConstructorParameters<typeof NodejsFunction>[2] & object, 'role' | 'logGroup' | 'memorySize' | 'timeout' | 'tracing' | 'environment' | 'deadLetterQueue' | 'description'>;
+
+/** `lambdas/<name>/handler.ts` as one file of plain JavaScript, on Graviton. */
+export function bundledFunction(scope: Construct, name: string, common: Common): NodejsFunction {
+  const path = (relative: string): string => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
+  const made = new NodejsFunction(scope, pascal(name), {
+    ...common,
+    entry: path(`lambdas/${name}/handler.ts`),
+    depsLockFilePath: path('package-lock.json'),
+    projectRoot: path('.'),
+    runtime: Runtime.NODEJS_22_X,
+    architecture: Architecture.ARM_64,
+    bundling: {
+      format: OutputFormat.ESM,
+      target: 'node22',
+      sourceMap: true,
+      // The SDK of our lock file, not whichever the runtime has.
+      externalModules: [],
+      // CommonJS packages in the bundle call require().
+      banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
+    },
+  });
+  acknowledge(made, { 'AwsSolutions-L1': 'Node 22 is what the containers run and the tests cover; it is supported until April 2027.' });
+  return made;
 }

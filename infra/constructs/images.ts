@@ -12,6 +12,11 @@ export const imageContext = {
   exclude: ['*', '!package.json', '!package-lock.json', '!.npmrc', '!tsconfig.json', '!src', '!models', '!containers', '!lambdas'],
 } satisfies DockerImageAssetProps;
 
+/** Build arguments of an image for machines with or without a GPU. */
+export function imageArguments(gpus: number): Record<string, string> {
+  return { DEVICE: gpus > 0 ? 'cuda' : 'cpu' };
+}
+
 /** `fit-foreground` -> `FitForeground` */
 export function pascal(name: string): string {
   return name.replace(/(^|-)([a-z])/g, (_, _dash, letter: string) => letter.toUpperCase());

@@ -1,17 +1,28 @@
-import { Aws, Stack } from 'aws-cdk-lib';
-import type { IJobDefinition, IJobQueue } from 'aws-cdk-lib/aws-batch';
+import { Aws, Stack, Tags } from 'aws-cdk-lib';
+import type { IJobQueue } from 'aws-cdk-lib/aws-batch';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import type { IFunction } from 'aws-cdk-lib/aws-lambda';
-import { DefinitionBody, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
+import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
+import { DefinitionBody, LogLevel, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
 import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
-import { jobDefinitionNames, lambdaNames, type JobDefinitionName, type LambdaName, type QueueName } from '../../src/workflow/stages.ts';
+import { jobDefinitionNames, lambdaNames, type QueueName } from '../../src/workflow/stages.ts';
+import { acknowledge } from '../acknowledge.ts';
+import type { Options } from '../options.ts';
+import type { Functions } from './functions.ts';
+import { jobDefinitionArn, type Jobs } from './jobs.ts';
 
 export interface WorkflowProps {
-  readonly functions: Readonly<Record<LambdaName, IFunction>>;
-  readonly jobDefinitions: Readonly<Record<JobDefinitionName, IJobDefinition>>;
+  readonly options: Options;
+  readonly functions: Functions['functions'];
+  readonly jobs: Jobs;
   readonly queues: Readonly<Record<QueueName, IJobQueue>>;
+  readonly logGroup: ILogGroup;
+  /** Root URL of the store, for the commands to find by the state machine's tag. */
+  readonly storeUrl: string;
 }
+
+/** Tag of the state machine with the URL of its store. */
+const storeTag = 'genview:store';
 
 /** The state machine: the very definition that runs locally, with CloudFormation's names in it, and the rights that it needs. */
 export class Workflow extends Construct {
@@ -19,36 +30,43 @@ export class Workflow extends Construct {
   /** With tokens in place of names. */
   readonly refs: WorkflowRefs;
 
-  constructor(scope: Construct, id: string, props: WorkflowProps) {
+  constructor(scope: Construct, id: string, { options, functions, jobs, queues, logGroup, storeUrl }: WorkflowProps) {
     super(scope, id);
     const stack = Stack.of(this);
     this.refs = {
       partition: Aws.PARTITION,
-      functions: mapRecord(lambdaNames, (name) => props.functions[name].functionArn),
-      jobDefinitions: mapRecord(jobDefinitionNames, (name) => props.jobDefinitions[name].jobDefinitionArn),
-      queues: { gpu: props.queues.gpu.jobQueueArn, training: props.queues.training.jobQueueArn },
+      functions: mapRecord(lambdaNames, (name) => functions[name].functionArn),
+      jobDefinitions: mapRecord(jobDefinitionNames, (name) => jobs.definitions[name].jobDefinitionArn),
+      queues: mapRecord(jobDefinitionNames, (name) => queues[jobs.queues[name]].jobQueueArn),
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });
-    const jobs = stack.formatArn({ service: 'batch', resource: 'job', resourceName: '*' });
+    const anyJob = stack.formatArn({ service: 'batch', resource: 'job', resourceName: '*' });
     const allow = (actions: string[], resources: string[]): void => { role.addToPolicy(new PolicyStatement({ actions, resources })); };
-    allow(['lambda:InvokeFunction'], lambdaNames.map((name) => props.functions[name].functionArn));
-    allow(['batch:SubmitJob'], [
-      ...Object.values(this.refs.queues),
-      ...jobDefinitionNames.map((name) => stack.formatArn({ service: 'batch', resource: 'job-definition', resourceName: `genview-${name}:*` })),
-      jobs,
-    ]);
+    allow(['lambda:InvokeFunction'], Object.values(this.refs.functions));
+    allow(['batch:SubmitJob'], [...new Set(Object.values(this.refs.queues)), ...jobDefinitionNames.map((name) => jobDefinitionArn(this, options, name)), anyJob]);
     // Without it, stopping an execution would leave its jobs running.
-    allow(['batch:TerminateJob'], [jobs]);
+    allow(['batch:TerminateJob'], [anyJob]);
     // No resource-level permissions exist for it.
     allow(['batch:DescribeJobs'], ['*']);
     // How `.sync` learns that a job has ended.
     allow(['events:PutTargets', 'events:PutRule', 'events:DescribeRule'], [stack.formatArn({ service: 'events', resource: 'rule', resourceName: 'StepFunctionsGetEventsForBatchJobsRule' })]);
 
     this.stateMachine = new StateMachine(this, 'StateMachine', {
+      stateMachineName: options.name,
       definitionBody: DefinitionBody.fromString(stack.toJsonString(buildWorkflow(this.refs))),
       role,
-      tracingEnabled: false,
+      tracingEnabled: true,
+      // Without data: between the states go URLs and numbers, and the history has them.
+      logs: { destination: logGroup, level: LogLevel.ALL, includeExecutionData: false },
+    });
+    Tags.of(this.stateMachine).add(storeTag, storeUrl);
+    acknowledge(role, {
+      'AwsSolutions-IAM5[Resource::*]': 'batch:DescribeJobs, the delivery of logs and X-Ray know no resources.',
+      'AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job/*]': 'The identity of a job is made when it is submitted; without it jobs could not be terminated.',
+      ...Object.fromEntries(jobDefinitionNames.map((name) => [
+        `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job-definition/${options.name}-${name}:*]`, 'Every revision of one job definition.',
+      ])),
     });
   }
 }

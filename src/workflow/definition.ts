@@ -1,5 +1,5 @@
 import type { Catcher, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
-import { programOf, type JobDefinitionName, type LambdaName, type QueueName } from './stages.ts';
+import { programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
 export interface WorkflowRefs {
@@ -7,7 +7,8 @@ export interface WorkflowRefs {
   readonly partition: string;
   readonly functions: Readonly<Record<LambdaName, string>>;
   readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
-  readonly queues: Readonly<Record<QueueName, string>>;
+  /** The queue that jobs of each definition go to. */
+  readonly queues: Readonly<Record<JobDefinitionName, string>>;
 }
 
 /** Input of an execution. */
@@ -25,6 +26,9 @@ export interface WorkflowOutput {
   /** URL of report.html */
   readonly report: string;
 }
+
+/** 60 days: five attempts of the longest pretraining would take longer, but whatever waits so long waits in vain. */
+const longestRun = 60 * 86_400;
 
 /** Refusals that pass: AWS asks for a repetition with jitter. */
 const lambdaRetry: readonly Retrier[] = [{
@@ -61,7 +65,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       Arguments: {
         JobName: `{% $substring(${name}, 0, 128) %}`,
         JobDefinition: refs.jobDefinitions[definition],
-        JobQueue: refs.queues[definition === 'pretrain-nodes' ? 'training' : 'gpu'],
+        JobQueue: refs.queues[definition],
         ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
         ...(options.nodes === undefined
           ? { ContainerOverrides: command }
@@ -83,6 +87,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   return {
     Comment: 'GenView: from a folder of images to an evaluated encoder.',
     QueryLanguage: 'JSONata',
+    TimeoutSeconds: longestRun,
     StartAt: 'ResolveRecipe',
     States: {
       ResolveRecipe: lambda('resolve-recipe', { recipe: '{% $states.input.recipe %}', store: '{% $states.input.store %}' }, then('ShardDataset', {

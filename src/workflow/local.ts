@@ -14,7 +14,7 @@ import { buildWorkflow, type WorkflowInput, type WorkflowOutput, type WorkflowRe
 import { Display } from './display.ts';
 import { HistoryFile } from './historyFile.ts';
 import type { InvocationContext } from './lambda.ts';
-import { jobDefinitionNames, lambdaNames, type LambdaName } from './stages.ts';
+import { jobDefinitionNames, lambdaNames, queueOf, type LambdaName } from './stages.ts';
 
 export interface LocalOptions extends WorkflowInput {
   readonly log: Log;
@@ -41,7 +41,7 @@ export const localRefs: WorkflowRefs = {
   partition: 'aws',
   functions: Object.fromEntries(lambdaNames.map((name) => [name, name])) as WorkflowRefs['functions'],
   jobDefinitions: Object.fromEntries(jobDefinitionNames.map((name) => [name, name])) as WorkflowRefs['jobDefinitions'],
-  queues: { gpu: 'gpu', training: 'training' },
+  queues: Object.fromEntries(jobDefinitionNames.map((name) => [name, queueOf(name)])) as WorkflowRefs['queues'],
 };
 
 const invocation = z.strictObject({ FunctionName: z.enum(lambdaNames as [LambdaName, ...LambdaName[]]), Payload: z.unknown() });

@@ -6,8 +6,11 @@
 export type LambdaName = 'resolve-recipe' | 'shard-dataset' | 'plan-views' | 'report' | 'record-failure';
 export type ProgramName = 'fit-foreground' | 'analyze-foreground' | 'generate-views' | 'pair-similarity' | 'pretrain' | 'linear-probe' | 'nearest-neighbours' | 'semi-supervised';
 export type ImageName = 'foreground' | 'generation' | 'pretraining' | 'evaluation';
-/** `gpu`: spot, then on demand. `training`: on demand, one instance type, close together: multi-node jobs need that. */
-export type QueueName = 'gpu' | 'training';
+/**
+ * `gpu`: spot, then on demand. `training`: on demand, one instance type, close together: multi-node jobs need that.
+ * `cpu`: Fargate, no GPU.
+ */
+export type QueueName = 'gpu' | 'training' | 'cpu';
 /** Pretraining has two: Batch keeps single and multi-node jobs apart. */
 export type JobDefinitionName = ProgramName | 'pretrain-nodes';
 
@@ -30,9 +33,13 @@ export interface BatchStage {
   readonly shape: 'single' | 'array';
   /** Whether the program takes `--variant`. */
   readonly perVariant: boolean;
+  /** Where its jobs wait for a machine; several nodes of one job always use `training`. */
+  readonly queue: 'gpu' | 'cpu';
   readonly vcpus: number;
   readonly gpus: number;
   readonly memoryMiB: number;
+  /** Size of /dev/shm, part of the memory: MPI and CUDA exchange there. Fargate has none to give. */
+  readonly sharedMemoryMiB: number;
   /** Of one attempt: a child of an array job, or all nodes together. */
   readonly timeoutSeconds: number;
   readonly retry: RetryStrategy;
@@ -65,7 +72,11 @@ const retry: RetryStrategy = {
 };
 
 const hour = 3600;
-const gpu = { kind: 'batch', shape: 'single', perVariant: false, vcpus: 4, gpus: 1, memoryMiB: 15_000, retry } as const;
+const single = { kind: 'batch', shape: 'single', perVariant: false, retry } as const;
+/** What fits the smallest GPU instances (4 vCPUs, 16 GiB) beside what the machine itself needs. */
+const gpu = { ...single, queue: 'gpu', vcpus: 4, gpus: 1, memoryMiB: 15_000, sharedMemoryMiB: 1024 } as const;
+/** A size that Fargate has; one job's share of the queue's vCPUs. */
+export const cpuResources = { queue: 'cpu', vcpus: 16, gpus: 0, memoryMiB: 65_536, sharedMemoryMiB: 0 } as const;
 
 export const lambdaStages: Readonly<Record<LambdaName, LambdaStage>> = {
   'resolve-recipe': { kind: 'lambda', memoryMiB: 2048, timeoutSeconds: 900, packaging: 'image' },
@@ -80,9 +91,11 @@ export const batchStages: Readonly<Record<ProgramName, BatchStage>> = {
   'analyze-foreground': { ...gpu, image: 'foreground', shape: 'array', timeoutSeconds: 2 * hour, beside: 'shards' },
   'generate-views': { ...gpu, image: 'generation', shape: 'array', timeoutSeconds: 12 * hour, beside: 'shards' },
   'pair-similarity': { ...gpu, image: 'generation', timeoutSeconds: 6 * hour, beside: 'shards' },
-  'pretrain': { ...gpu, image: 'pretraining', perVariant: true, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
-  'linear-probe': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 24 * hour, beside: 'probes' },
-  'nearest-neighbours': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 6 * hour, beside: 'probes' },
+  'pretrain': { ...gpu, image: 'pretraining', perVariant: true, sharedMemoryMiB: 4096, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
+  // Features of all images, and of their mirror images, are in memory.
+  'linear-probe': { ...gpu, image: 'evaluation', perVariant: true, vcpus: 8, memoryMiB: 30_000, timeoutSeconds: 24 * hour, beside: 'probes' },
+  // One pass over the images, then comparisons with all their features: that asks for memory, and nothing waits for it.
+  'nearest-neighbours': { ...single, ...cpuResources, image: 'evaluation', perVariant: true, timeoutSeconds: 12 * hour, beside: 'probes' },
   'semi-supervised': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 24 * hour, beside: 'probes' },
 };
 
@@ -96,6 +109,10 @@ export function isProgramName(name: string): name is ProgramName {
 
 export function programOf(definition: JobDefinitionName): ProgramName {
   return definition === 'pretrain-nodes' ? 'pretrain' : definition;
+}
+
+export function queueOf(definition: JobDefinitionName): QueueName {
+  return definition === 'pretrain-nodes' ? 'training' : batchStages[definition].queue;
 }
 
 /**

@@ -1,104 +1,100 @@
-import { App } from 'aws-cdk-lib';
-import { Match, Template } from 'aws-cdk-lib/assertions';
+import { Template } from 'aws-cdk-lib/assertions';
 import validate from 'asl-validator';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { createStacks } from '../../infra/stacks.ts';
-import type { StatelessStack } from '../../infra/stateless-stack.ts';
+import { describe, expect, it } from 'vitest';
+import { checkOptions } from '../../infra/options.ts';
+import { createStacks, createTarget } from '../../infra/stacks.ts';
 import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
-import { batchStages, jobDefinitionNames, lambdaNames, lambdaStages, programOf } from '../../src/workflow/stages.ts';
+import { jobDefinitionNames, lambdaNames } from '../../src/workflow/stages.ts';
+import { flatten, resource, resources, statementsOf, testApp, type Json } from './support.ts';
 
-let stack: StatelessStack;
-let template: Template;
-beforeAll(() => {
-  // The CDK's own template check takes most of a synthesis; `npm run synth` has it.
-  process.env['CDK_VALIDATION'] = 'false';
-  // Without bundling: it would run npm and esbuild.
-  const stacks = createStacks(new App({ context: { 'aws:cdk:bundling-stacks': [], '@aws-cdk/aws-batch:defaultToAL2023': true } }));
-  stack = stacks.stateless;
-  template = Template.fromStack(stack);
-});
-
-/** CloudFormation's expressions as readable text: the same for the same expression. */
-function flatten(value: any): any {
-  if (Array.isArray(value)) return value.map(flatten);
-  if (value === null || typeof value !== 'object') return value;
-  if ('Fn::Join' in value) return value['Fn::Join'][1].map(flatten).join(value['Fn::Join'][0]);
-  if ('Ref' in value) return `<${value.Ref}>`;
-  if ('Fn::GetAtt' in value) return `<${value['Fn::GetAtt'].join('.')}>`;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, flatten(item)]));
-}
-
-const stateMachine = (): any => Object.values(template.findResources('AWS::StepFunctions::StateMachine'))[0];
-const statements = (): any[] => {
-  const role = stateMachine().Properties.RoleArn['Fn::GetAtt'][0] as string;
-  const policy = Object.values(template.findResources('AWS::IAM::Policy')).find((candidate: any) => candidate.Properties.Roles.some(({ Ref }: { Ref: string }) => Ref === role)) as any;
-  return flatten(policy.Properties.PolicyDocument.Statement) as any[];
-};
+const { stateful, stateless } = createStacks(testApp(), checkOptions());
+const data = Template.fromStack(stateful), template = Template.fromStack(stateless);
+const stateMachine = (): Json => resource(template, 'AWS::StepFunctions::StateMachine');
 
 describe('the state machine', () => {
   it('is the definition that runs locally, with the names of the deployed resources', () => {
-    const deployed = JSON.parse(flatten(stateMachine().Properties.DefinitionString) as string) as object;
-    const refs = flatten(stack.resolve(stack.workflow.refs)) as WorkflowRefs;
-    expect(deployed).toEqual(buildWorkflow(refs));
+    const refs = flatten(stateless.resolve(stateless.workflow.refs)) as WorkflowRefs;
+    expect(JSON.parse(stateMachine().DefinitionString as string)).toEqual(buildWorkflow(refs));
     expect(new Set(Object.values(refs.functions)).size).toBe(lambdaNames.length);
     expect(new Set(Object.values(refs.jobDefinitions)).size).toBe(jobDefinitionNames.length);
+    expect(new Set(Object.values(refs.queues)).size).toBe(3);
   });
 
   it('is accepted by an independent validator', () => {
-    const text = (flatten(stateMachine().Properties.DefinitionString) as string).replaceAll('<AWS::Partition>', 'aws');
+    const text = (stateMachine().DefinitionString as string).replaceAll('<AWS::Partition>', 'aws');
     expect(validate(JSON.parse(text) as object)).toMatchObject({ isValid: true, errors: [] });
   });
 
   it('may submit, describe and terminate its jobs, and call its functions', () => {
-    const all = statements();
-    const of = (action: string): string[] => all.filter(({ Action }) => [Action].flat().includes(action)).flatMap(({ Resource }) => [Resource].flat() as string[]);
+    const all = statementsOf(template, 'WorkflowRole');
+    const of = (action: string): string[] => all.filter(({ actions }) => actions.includes(action)).flatMap((statement) => statement.resources);
+    // Without the first, stopping an execution would leave its jobs running.
     expect(of('batch:TerminateJob')).toEqual(['arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job/*']);
     expect(of('batch:DescribeJobs')).toEqual(['*']);
-    expect(of('batch:SubmitJob').filter((resource) => resource.includes('job-definition/'))).toHaveLength(jobDefinitionNames.length);
+    expect(of('batch:SubmitJob').filter((each) => each.includes('job-definition/')).map((each) => each.replace(/^.*job-definition\//, '')).toSorted()).toEqual(jobDefinitionNames.map((name) => `genview-${name}:*`).toSorted());
     expect(of('batch:SubmitJob')).not.toContain('*');
     expect(of('lambda:InvokeFunction')).toHaveLength(lambdaNames.length);
     expect(of('events:PutRule')).toEqual(['arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:rule/StepFunctionsGetEventsForBatchJobsRule']);
   });
-});
 
-describe('job definitions and functions', () => {
-  it.each(jobDefinitionNames)('%s has the resources, the timeout and the retries of the stage table', (name) => {
-    const stage = batchStages[programOf(name)];
-    const container = { ResourceRequirements: Match.arrayWith([{ Type: 'MEMORY', Value: String(stage.memoryMiB) }, { Type: 'VCPU', Value: String(stage.vcpus) }, { Type: 'GPU', Value: String(stage.gpus) }].toSorted((a, b) => order.indexOf(a.Type) - order.indexOf(b.Type))) };
-    template.hasResourceProperties('AWS::Batch::JobDefinition', {
-      JobDefinitionName: `genview-${name}`,
-      Timeout: { AttemptDurationSeconds: stage.timeoutSeconds },
-      RetryStrategy: { Attempts: 5, EvaluateOnExit: [{ Action: 'RETRY', OnStatusReason: 'Host EC2*' }, { Action: 'RETRY', OnReason: 'DockerTimeoutError*' }, { Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnReason: '*' }] },
-      ...(name === 'pretrain-nodes'
-        ? { Type: 'multinode', NodeProperties: { MainNode: 0, NodeRangeProperties: [{ TargetNodes: '0:', Container: container }] } }
-        : { Type: 'container', ContainerProperties: container }),
+  it('is traced, logs every event without data, and says where its store is', () => {
+    expect(stateMachine()).toMatchObject({
+      StateMachineName: 'genview', TracingConfiguration: { Enabled: true }, LoggingConfiguration: { Level: 'ALL', IncludeExecutionData: false },
+      Tags: expect.arrayContaining([{ Key: 'genview:store', Value: expect.stringMatching(/^s3:\/\/<.*ExportsOutputRefStore.*>\/store\/$/) as string }]) as Json,
     });
-  });
-  const order = ['MEMORY', 'VCPU', 'GPU'];
-
-  it.each(lambdaNames)('%s has the memory and the timeout of the stage table', (name) => {
-    template.hasResourceProperties('AWS::Lambda::Function', {
-      MemorySize: lambdaStages[name].memoryMiB, Timeout: lambdaStages[name].timeoutSeconds,
-      ...(lambdaStages[name].packaging === 'image' ? { PackageType: 'Image', ImageConfig: { Command: [`lambdas/${name}/handler.handler`] } } : { Runtime: 'nodejs22.x' }),
-    });
-  });
-
-  it('have no permission on the bucket beyond reading, writing and listing', () => {
-    for (const policy of Object.values(template.findResources('AWS::IAM::Policy'))) {
-      for (const { Action } of (policy as any).Properties.PolicyDocument.Statement) for (const action of [Action].flat() as string[]) expect(action).not.toMatch(/^s3:.*\*/);
-    }
   });
 });
 
-describe('compute', () => {
-  it('scales to zero and prefers spot', () => {
-    const environments = Object.values(template.findResources('AWS::Batch::ComputeEnvironment')) as any[];
-    expect(environments).toHaveLength(3);
-    for (const environment of environments) expect(environment.Properties.ComputeResources).toMatchObject({ MinvCpus: 0 });
-    template.hasResourceProperties('AWS::Batch::JobQueue', { ComputeEnvironmentOrder: [{ Order: 1, ComputeEnvironment: { 'Fn::GetAtt': [Match.stringLikeRegexp('SpotGpu'), 'ComputeEnvironmentArn'] } }, { Order: 2 }] });
+describe('every role', () => {
+  it('names its actions one by one', () => {
+    const actions = [data, template].flatMap((each) => Object.values(resources(each, 'AWS::IAM::Policy'))).flatMap(({ PolicyDocument }) => (PolicyDocument.Statement as Json[]).flatMap(({ Action }) => Action as string | string[]));
+    expect(actions.length).toBeGreaterThan(100);
+    expect(actions.filter((action) => action.includes('*'))).toEqual([]);
   });
 
-  it('trains on several nodes on demand, close together', () => {
-    template.hasResourceProperties('AWS::Batch::ComputeEnvironment', { ComputeResources: { Type: 'EC2', PlacementGroup: Match.anyValue(), InstanceTypes: ['g5.2xlarge'] } });
+  it('has no managed policy, and every resource wildcard is of an action that knows no resources', () => {
+    expect(Object.values(resources(template, 'AWS::IAM::Role')).filter(({ ManagedPolicyArns }) => ManagedPolicyArns !== undefined)).toEqual([]);
+    const anywhere = Object.values(resources(template, 'AWS::IAM::Policy')).flatMap(({ PolicyDocument }) => (PolicyDocument.Statement as Json[]).filter(({ Resource }) => [Resource].flat().includes('*')).flatMap(({ Action }) => Action as string | string[]));
+    expect([...new Set(anywhere)].toSorted()).toEqual([
+      'batch:DescribeJobs', 'ec2:DescribeTags', 'ecr:GetAuthorizationToken', 'ecs:DiscoverPollEndpoint',
+      ...['CreateLogDelivery', 'DeleteLogDelivery', 'DescribeLogGroups', 'DescribeResourcePolicies', 'GetLogDelivery', 'ListLogDeliveries', 'PutResourcePolicy', 'UpdateLogDelivery'].map((name) => `logs:${name}`),
+      ...['GetSamplingRules', 'GetSamplingTargets', 'PutTelemetryRecords', 'PutTraceSegments'].map((name) => `xray:${name}`),
+    ]);
+  });
+});
+
+describe('stacks', () => {
+  it('carry the tag that costs are counted by', () => {
+    for (const { Tags } of Object.values(resources(template, 'AWS::Batch::ComputeEnvironment'))) expect(Tags).toEqual({ application: 'genview' });
+    expect(resource(data, 'AWS::S3::Bucket', 'Store').Tags).toContainEqual({ Key: 'application', Value: 'genview' });
+  });
+
+  it('of a second deployment share no name with the first', () => {
+    const second = createStacks(testApp(), checkOptions({ name: 'second-team' }));
+    expect([second.stateful.stackName, second.stateless.stackName]).toEqual(['SecondTeamData', 'SecondTeamWorkflow']);
+    const named = (each: Template): string[] => Object.values(each.toJSON()['Resources'] as Record<string, Json>).flatMap(({ Type, Properties = {} }) => {
+      const name: unknown = Properties[`${(Type as string).split('::')[2]}Name`];
+      return typeof name === 'string' && Type !== 'AWS::IAM::Policy' ? [`${Type} ${name}`] : [];
+    });
+    const first = [...named(data), ...named(template)], other = [...named(Template.fromStack(second.stateful)), ...named(Template.fromStack(second.stateless))];
+    expect(first.length).toBeGreaterThan(25);
+    expect(other).toEqual(first.map((name) => name.replace('genview', 'second-team')));
+  });
+
+  it.each([['GenViewData', data], ['GenViewWorkflow', template]])('%s is as it was', (_, each) => {
+    expect(normalized(each.toJSON())).toMatchSnapshot();
+  });
+});
+
+/** A template without the hashes of code and images: they change with every change of what is not infrastructure. */
+function normalized(value: Json): Json {
+  return JSON.parse(JSON.stringify(value).replaceAll(/[0-9a-f]{64}/g, '<hash>')) as Json;
+}
+
+describe('the target that the context names', () => {
+  it('is refused when there is none of the name', () => {
+    const app = testApp();
+    app.node.setContext('target', 'azure');
+    expect(() => createTarget(app)).toThrow(/-c target=azure: there is no such target; known are aws/);
   });
 });

@@ -1,0 +1,134 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { z } from 'zod';
+import { GenViewError } from '../src/errors.ts';
+import { cpuResources, programNames } from '../src/workflow/stages.ts';
+
+/** Days that CloudWatch Logs accepts. */
+const logDays = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] as const;
+
+/** The sizes whose vCPUs follow from their name: four for each x. */
+const instanceType = z.string().regex(/^[a-z][a-z0-9-]*\.\d*xlarge$/, 'expected an instance type such as g5.2xlarge');
+const positive = z.int().positive();
+
+/**
+ * What a deployment can choose. Read from a file (`genview.config.json`, or the one that `-c config=<file>` names) and from
+ * the CDK's context: `-c spot=false`, `-c training='{"nodes":8}'`. Context wins, option by option.
+ */
+const optionsSchema = z.strictObject({
+  /** Of the deployment, in the names of stacks, job definitions and log groups. A second deployment in an account and region needs another. @default genview */
+  name: z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 lower-case letters, digits and dashes').default('genview'),
+  /** GPU instances of single and array jobs. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
+  gpuInstanceTypes: z.array(instanceType).min(1)
+    .default(['g5', 'g6', 'g6e', 'g4dn'].flatMap((family) => [`${family}.xlarge`, `${family}.2xlarge`])),
+  /** Spot machines first, on demand when there are none; false: on demand only. @default true */
+  spot: z.boolean().default(true),
+  /** vCPUs in use at a time: in each GPU environment, and on Fargate. Training has its own limit, by nodes. @default gpu 256, cpu 64 */
+  maxVcpus: z.strictObject({ gpu: positive.default(256), cpu: positive.min(cpuResources.vcpus).default(64) }).prefault({}),
+  /** Stages that run on Fargate without a GPU, beside those that always do. For small datasets, and for accounts without a GPU quota. @default none */
+  cpuStages: z.array(z.enum(programNames)).default([]),
+  training: z.strictObject({
+    /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
+    instanceType: instanceType.default('g5.2xlarge'),
+    /** Most nodes at a time, of all multi-node jobs together; a recipe says how many one job has. @default 4 */
+    nodes: positive.max(1000).default(4),
+    /** GPUs that a node gives its job. A training process uses one. @default 1 */
+    gpus: positive.max(16).default(1),
+    /** Which of the network's zones has the machines, from 0: try another where the type is scarce. @default 0 */
+    zone: z.int().nonnegative().default(0),
+  }).prefault({}),
+  network: z.strictObject({
+    /** How machines reach AWS: `nat`, a NAT gateway; `endpoints`, interface endpoints and no way to the internet. S3 has a gateway endpoint in both. @default nat */
+    egress: z.enum(['nat', 'endpoints']).default('nat'),
+    /** Availability zones; few regions have fewer than three. @default 3 */
+    zones: positive.max(6).default(3),
+    /** An existing VPC instead of a new one. Its subnets must reach S3, ECR, ECS and CloudWatch Logs. @default a new VPC */
+    vpc: z.strictObject({
+      id: z.string().regex(/^vpc-[0-9a-f]+$/, 'expected vpc-…'),
+      /** One for each subnet. */
+      availabilityZones: z.array(z.string().min(1)).min(1),
+      privateSubnets: z.array(z.string().regex(/^subnet-[0-9a-f]+$/, 'expected subnet-…')).min(1),
+    }).optional(),
+  }).prefault({}),
+  /** Of bucket, logs, topic and queue: `s3`, keys of AWS; `kms`, a key of this deployment; or the ARN of an existing key, whose policy must let CloudWatch Logs, EventBridge and CloudWatch use it. @default s3 */
+  encryption: z.string().regex(/^(s3|kms|arn:[\w-]+:kms:[\w-]+:\d{12}:key\/[\w-]+)$/, 'expected "s3", "kms" or the ARN of a KMS key').default('s3'),
+  /** Places outside the deployment's bucket that recipes may name for datasets and models, as s3://bucket/prefix. @default none */
+  inputs: z.array(z.string().regex(/^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[^*?]*)?$/, 'expected s3://bucket or s3://bucket/prefix')).default([]),
+  retention: z.strictObject({
+    /** Days that logs are kept. @default 30 */
+    logDays: z.literal(logDays, `expected one of the days that CloudWatch Logs knows: ${logDays.join(', ')}`).default(30),
+    /** Days that replaced or deleted recipes, runs and accuracies can be brought back. @default 30 */
+    versionDays: positive.default(30),
+    /**
+     * Days after which analyses and views are deleted, to be made again when a recipe wants them. A run must not take
+     * longer, nor begin with ones that expire before it ends: it would fail, and go on when repeated two days later. @default kept; those not used move to cheaper storage by themselves
+     */
+    intermediateDays: positive.min(60).optional(),
+  }).prefault({}),
+  /** Who is told of failures and of the budget; AWS asks the address to confirm. @default nobody: subscribe to the topic yourself */
+  alarmEmail: z.email('expected an e-mail address').optional(),
+  /** US dollars a month at which to warn (50, 80 and 100 % of it). The tag `application` must be active as a cost allocation tag. @default no budget */
+  monthlyBudget: z.number().positive().optional(),
+});
+
+export type Options = z.output<typeof optionsSchema>;
+export type OptionsInput = z.input<typeof optionsSchema>;
+
+export const configFile = 'genview.config.json';
+
+/**
+ * Options of a deployment. Throws `OptionsInvalid`, naming the file or context key, the field, and what is expected.
+ * @param context a value of the CDK's context by key
+ * @param folder where the file lies. @default the current folder
+ */
+export function readOptions(context: (key: string) => unknown, folder: string = process.cwd()): Options {
+  const named = context('config');
+  const file = path.resolve(folder, typeof named === 'string' ? named : configFile);
+  if (named !== undefined && !existsSync(file)) throw invalid(`-c config=${JSON.stringify(named)}`, `there is no file ${file}`);
+  const fromFile = existsSync(file) ? readFile(file) : {};
+  const fromContext = Object.fromEntries(Object.keys(optionsSchema.shape).flatMap((name) => {
+    const value = context(name);
+    return value === undefined ? [] : [[name, plain(value)]];
+  }));
+  // The file first, so that its mistakes are not hidden by what overrides them.
+  check(fromFile, file);
+  return check({ ...fromFile, ...fromContext }, 'context');
+}
+
+/** Options given by a program; what is left out has its default. Throws `OptionsInvalid`. */
+export function checkOptions(options: OptionsInput = {}): Options {
+  return check(options, 'options');
+}
+
+function check(value: unknown, where: string): Options {
+  const parsed = optionsSchema.safeParse(value);
+  if (!parsed.success) {
+    const { path: field, message } = parsed.error.issues[0]!;
+    throw invalid(where, `${field.length > 0 ? `${field.join('.')}: ` : ''}${message}`);
+  }
+  const { network: { vpc, zones }, training, cpuStages } = parsed.data;
+  const subnets = vpc?.privateSubnets.length ?? zones;
+  if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
+  if (training.zone >= subnets) throw invalid(where, `training.zone: ${training.zone} is not one of the network's zones, 0 to ${subnets - 1}`);
+  if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
+  return parsed.data;
+}
+
+function readFile(file: string): Record<string, unknown> {
+  let value: unknown;
+  try { value = JSON.parse(readFileSync(file, 'utf8')); } catch (cause) {
+    throw new GenViewError('OptionsInvalid', `${file}: is not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid(file, 'expected an object of options');
+  return value as Record<string, unknown>;
+}
+
+/** `-c` gives text: numbers, booleans, lists and objects are written as JSON. */
+function plain(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  try { return JSON.parse(value); } catch { return value; }
+}
+
+function invalid(where: string, what: string): GenViewError {
+  return new GenViewError('OptionsInvalid', `${where}: ${what}; infra/options.ts lists the options`);
+}

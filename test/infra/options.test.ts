@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkOptions, readOptions } from '../../infra/options.ts';
+
+let folder: string;
+beforeAll(() => { folder = mkdtempSync(path.join(os.tmpdir(), 'genview-options-')); });
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const read = (context: Record<string, unknown>): ReturnType<typeof readOptions> => readOptions((key) => context[key], folder);
+const refusal = (call: () => unknown): string => {
+  try { call(); } catch (error) { return `${(error as { code: string }).code}: ${(error as Error).message}`; }
+  return 'accepted';
+};
+
+describe('options', () => {
+  it('have defaults', () => {
+    expect(read({})).toEqual({
+      name: 'genview', spot: true, cpuStages: [], inputs: [], encryption: 's3',
+      gpuInstanceTypes: ['g5.xlarge', 'g5.2xlarge', 'g6.xlarge', 'g6.2xlarge', 'g6e.xlarge', 'g6e.2xlarge', 'g4dn.xlarge', 'g4dn.2xlarge'],
+      maxVcpus: { gpu: 256, cpu: 64 },
+      training: { instanceType: 'g5.2xlarge', nodes: 4, gpus: 1, zone: 0 },
+      network: { egress: 'nat', zones: 3 },
+      retention: { logDays: 30, versionDays: 30 },
+    });
+  });
+
+  it('are read from a file, and from the context, which wins', () => {
+    writeFileSync(path.join(folder, 'genview.config.json'), JSON.stringify({ spot: false, training: { nodes: 8 }, alarmEmail: 'ops@example.org' }));
+    writeFileSync(path.join(folder, 'other.json'), JSON.stringify({ name: 'other' }));
+    expect(read({})).toMatchObject({ spot: false, training: { nodes: 8, gpus: 1 }, alarmEmail: 'ops@example.org' });
+    expect(read({ spot: 'true', training: '{"gpus":4,"instanceType":"g5.12xlarge"}', gpuInstanceTypes: '["g6.xlarge"]', encryption: 'kms', monthlyBudget: '250' }))
+      .toMatchObject({ spot: true, training: { nodes: 4, gpus: 4, instanceType: 'g5.12xlarge' }, gpuInstanceTypes: ['g6.xlarge'], encryption: 'kms', monthlyBudget: 250, alarmEmail: 'ops@example.org' });
+    expect(read({ config: 'other.json' })).toMatchObject({ name: 'other', spot: true });
+    rmSync(path.join(folder, 'genview.config.json'));
+  });
+
+  it.each<[object, RegExp]>([
+    [{ spot: 'maybe' }, /^OptionsInvalid: context: spot: .*expected boolean/],
+    [{ training: { nodes: 0 } }, /training\.nodes: .*>0/],
+    [{ training: { instanceType: 'g5' } }, /training\.instanceType: expected an instance type such as g5\.2xlarge/],
+    [{ training: { zone: 3 } }, /training\.zone: 3 is not one of the network's zones, 0 to 2/],
+    [{ retention: { logDays: 31 } }, /retention\.logDays: expected one of the days that CloudWatch Logs knows: 1, 3, 5/],
+    [{ encryption: 'secret' }, /encryption: expected "s3", "kms" or the ARN of a KMS key/],
+    [{ inputs: ['bucket/data'] }, /inputs\.0: expected s3:\/\/bucket or s3:\/\/bucket\/prefix/],
+    [{ inputs: ['s3://bucket/*'] }, /inputs\.0/],
+    [{ maxVcpus: { cpu: 8 } }, /maxVcpus\.cpu: .*16/],
+    [{ cpuStages: ['report'] }, /cpuStages\.0: .*fit-foreground/],
+    [{ alarmEmail: 'nobody' }, /alarmEmail: expected an e-mail address/],
+    [{ network: { vpc: { id: 'vpc-1a', availabilityZones: ['a'], privateSubnets: ['subnet-1', 'subnet-2'] } } }, /network\.vpc: 2 subnets need as many availabilityZones, not 1/],
+  ])('%j are refused with the field and what is expected', (context, message) => {
+    expect(refusal(() => read(context as Record<string, unknown>))).toMatch(message);
+  });
+
+  it('of a file are refused with its name, even when the context would replace them', () => {
+    const file = path.join(folder, 'bad.json');
+    writeFileSync(file, '{"spot": 1}');
+    expect(refusal(() => read({ config: 'bad.json', spot: false }))).toBe(`OptionsInvalid: ${file}: spot: Invalid input: expected boolean, received number; infra/options.ts lists the options`);
+    writeFileSync(file, '{"sport": true}');
+    expect(refusal(() => read({ config: 'bad.json' }))).toMatch(/bad\.json: .*"sport"/);
+    writeFileSync(file, '{');
+    expect(refusal(() => read({ config: 'bad.json' }))).toMatch(/bad\.json: is not valid JSON/);
+    expect(refusal(() => read({ config: 'absent.json' }))).toMatch(/^OptionsInvalid: -c config="absent\.json": there is no file/);
+  });
+
+  it('given by a program are checked in the same way', () => {
+    expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', nodes: 2, gpus: 1, zone: 0 });
+    expect(refusal(() => checkOptions({ name: 'Upper' }))).toMatch(/options: name: expected up to 20 lower-case/);
+  });
+});

@@ -1,0 +1,75 @@
+import { CreateStateMachineCommand, DescribeExecutionCommand, ListExecutionsCommand, SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { handler } from '../../lambdas/start-run/handler.ts';
+import { silentLog } from '../../src/log.ts';
+import { openStore } from '../../src/storage/index.ts';
+import type { StartedRun } from '../../src/workflow/startRun.ts';
+import { installMoto, type Moto, startMoto } from './support/moto.ts';
+
+const missing = installMoto();
+if (missing) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing)('start-run, on servers that speak S3 and Step Functions', () => {
+  const bucket = 'genview-start';
+  let moto: Moto, client: SFNClient, stateMachineArn: string;
+  const started = async (event: object): Promise<StartedRun> => await handler(event, { log: silentLog }) as StartedRun;
+  const executions = async (): Promise<string[]> => ((await client.send(new ListExecutionsCommand({ stateMachineArn }))).executions ?? []).map(({ name }) => name!).toSorted();
+
+  beforeAll(async () => {
+    moto = await startMoto(bucket);
+    Object.assign(process.env, moto.env, { AWS_ENDPOINT_URL_SFN: moto.env['AWS_ENDPOINT_URL_S3'], AWS_REGION: 'us-east-1' });
+    client = new SFNClient({});
+    ({ stateMachineArn } = await client.send(new CreateStateMachineCommand({
+      name: 'genview', roleArn: 'arn:aws:iam::123456789012:role/genview', definition: JSON.stringify({ StartAt: 'Wait', States: { Wait: { Type: 'Wait', Seconds: 3600, End: true } } }),
+    })) as { stateMachineArn: string });
+    Object.assign(process.env, { GENVIEW_STATE_MACHINE: stateMachineArn, GENVIEW_STORE: `s3://${bucket}/store/` });
+  });
+  afterAll(() => {
+    moto?.stop();
+    for (const name of ['AWS_ENDPOINT_URL_SFN', 'AWS_ENDPOINT_URL_S3', 'GENVIEW_STATE_MACHINE', 'GENVIEW_STORE']) delete process.env[name];
+  });
+
+  const recipe = { bucket, key: 'recipes/birds.yaml', etag: 'aaaa', version: 'v1' };
+
+  it('starts the workflow for a recipe with its URL and the store\'s', async () => {
+    const { execution } = await started(recipe);
+    const { input, name } = await client.send(new DescribeExecutionCommand({ executionArn: execution }));
+    expect(JSON.parse(input!)).toEqual({ recipe: `s3://${bucket}/recipes/birds.yaml`, store: `s3://${bucket}/store/` });
+    expect(name).toMatch(/^birds-[0-9a-f]{16}$/);
+  });
+
+  it('starts nothing for the same event again, nor for the same recipe put there again, but something for another', async () => {
+    const { execution } = await started(recipe);
+    expect(await started(recipe)).toEqual({ execution });
+    expect(await started({ ...recipe, version: 'v2' })).toEqual({ execution });
+    expect(await executions()).toHaveLength(1);
+    expect(await started({ ...recipe, etag: 'bbbb' })).not.toEqual({ execution });
+    expect(await executions()).toHaveLength(2);
+  });
+
+  it('gives a recipe that failed, and is put there again, an execution of the next number', async () => {
+    const { execution } = await started(recipe);
+    await client.send(new StopExecutionCommand({ executionArn: execution }));
+    const again = await started(recipe);
+    expect(again).toEqual({ execution: `${execution}-2` });
+    expect(await started(recipe)).toEqual(again);
+    await client.send(new StopExecutionCommand({ executionArn: again.execution }));
+    expect(await started(recipe)).toEqual({ execution: `${execution}-3` });
+  });
+
+  it('runs the recipe beside a dataset that says it is ready, once for each time that it says so', async () => {
+    const ready = { bucket, key: 'datasets/birds/_READY', etag: 'd41d8', version: 'v1' };
+    await expect(started(ready)).rejects.toMatchObject({ code: 'RecipeNotFound', message: expect.stringMatching(/no s3:\/\/genview-start\/datasets\/birds\/recipe\.yaml; put the recipe there/) as string });
+    await openStore(`s3://${bucket}/`).put('datasets/birds/recipe.yaml', 'name: birds\n');
+    const first = await started(ready);
+    expect(first).toMatchObject({ execution: expect.stringMatching(/:birds-[0-9a-f]{16}$/) as string });
+    expect(JSON.parse((await client.send(new DescribeExecutionCommand({ executionArn: first.execution }))).input!)).toMatchObject({ recipe: `s3://${bucket}/datasets/birds/recipe.yaml` });
+    expect(await started(ready)).toEqual(first);
+    // More images, and _READY once more.
+    expect(await started({ ...ready, version: 'v2' })).not.toEqual(first);
+  });
+
+  it('refuses an event that is not of an object', async () => {
+    await expect(started({ bucket })).rejects.toMatchObject({ code: 'EventInvalid' });
+  });
+});
