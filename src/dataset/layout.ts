@@ -53,8 +53,8 @@ export interface Layout {
   readonly images: number;
   /** Images that have none, and why, for a warning. */
   readonly leftAlone: { readonly images: number; readonly why: string };
-  /** Split and class of an image; undefined when it is left alone. */
-  place(path: string): { readonly split: Split; readonly className: string } | undefined;
+  /** Split and class of an image; undefined when it is left alone. A list may have given the one or the other. */
+  place(path: string, split?: Split | null, label?: string | null): { readonly split: Split; readonly className: string } | undefined;
 }
 
 /**

@@ -12,6 +12,8 @@ export interface StageContext {
   readonly log: Log;
   /** Threads an engine may use. */
   readonly threads: number;
+  /** Milliseconds until the machine ends the call, where it does. */
+  readonly remaining?: () => number;
 }
 
 export interface RunInput {
