@@ -1,18 +1,20 @@
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { mapAhead } from '../ahead.ts';
-import { decideLayout, type Layout } from '../dataset/layout.ts';
+import { decideLayout, decideListLayout, type Layout } from '../dataset/layout.ts';
+import { openListFile, type ListFile } from '../dataset/list/listFile.ts';
 import { deadlineIn, type Deadline } from '../dataset/listing/deadline.ts';
 import { addToHash, finishHash } from '../dataset/listing/hash.ts';
 import { listRanges } from '../dataset/listing/listRanges.ts';
-import { discoverRanges } from '../dataset/listing/ranges.ts';
+import { discoverRanges, rangesBetween } from '../dataset/listing/ranges.ts';
+import { sortList } from '../dataset/listing/sortedList.ts';
 import { GenViewError } from '../errors.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { once, openStore, readJson, readLines, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import { openResolved, planArtefacts, type ResolvedRunHandle } from './artefacts.ts';
 import type { DatasetSummary, ListedImage, RunPlan, ShardDatasetInput, ShardDatasetOutput, StageContext } from './contract.ts';
-import { emptyState, ListingSession } from './listingSession.ts';
+import { emptyState, ListingSession, type ListingState } from './listingSession.ts';
 import { shardName } from './shards.ts';
 import { Unfinished, writeShards } from './writeShards.ts';
 
@@ -34,6 +36,7 @@ const firstMilliseconds = 60_000;
 const reserve = 30_000;
 /** AWS Batch's limit for array jobs: larger datasets get larger shards. */
 const mostShards = 10_000;
+const hopeless = new Set(['ListInvalid', 'DatasetChanged', 'TooManyClasses']);
 /** Parts read ahead, of 2 MB. */
 const partsAhead = 4;
 
@@ -57,6 +60,8 @@ export async function shardDataset(input: ShardDatasetInput, context: StageConte
   try {
     return await advance(handle, session, context, { ...defaultLimits, ...!resumed && { milliseconds: firstMilliseconds }, ...limits });
   } catch (error) {
+    // What is wrong with the dataset is so in every call.
+    if (error instanceof GenViewError && hopeless.has(error.code)) await session.end();
     // Another call with the same event has ended the listing, and removed it.
     const last = resumed && error instanceof GenViewError && error.code === 'ObjectNotFound' ? await endedBefore(handle) : undefined;
     if (!last) throw error;
@@ -79,13 +84,15 @@ async function advance({ store, run, runPrefix }: ResolvedRunHandle, session: Li
   const unfinished = (): ShardDatasetOutput => ({ continuation: session.continuation, shards: 0 });
 
   const images = openStore(recipe.dataset.url);
-  session.state ??= emptyState({ ranges: await discoverRanges(images), ignored: 0, folders: { root: 0, tops: new Map() } });
+  const list = recipe.dataset.list === undefined || session.state?.listed ? undefined : await openListFile(recipe.dataset.list, images.root);
+  session.state ??= await begin(images, list);
   const { state } = session;
   if (!state.listed) {
     const saves = saveNowAndThen(session, limits.saveEvery);
-    state.listed = await listRanges(images, state.listing, {
-      deadline, signal, objects: limits.objects, parallel: images.folders ? limits.parallel : 1, putPart: (lines) => session.putPart(lines), onProgress: saves.maybe,
-    });
+    const common = { deadline, signal, objects: limits.objects, putPart: (lines: string) => session.putPart(lines), onProgress: saves.maybe };
+    state.listed = list
+      ? await sortList(images, list, state.sort!, state.listing, { ...common, getPart: (part) => session.getPart(part) })
+      : await listRanges(images, state.listing, { ...common, parallel: images.folders ? limits.parallel : 1 });
     if (await saves.lost() || !state.listed) {
       if (!await saves.lost()) await session.save();
       log.info(`${session.parts.reduce((sum, { lines }) => sum + lines, 0)} images listed so far`, { continuation: session.continuation });
@@ -97,10 +104,13 @@ async function advance({ store, run, runPrefix }: ResolvedRunHandle, session: Li
     if (!await session.save() || state.hashedParts < session.parts.length) return unfinished();
   }
 
-  const layout = decideLayout(state.listing.folders, recipe.dataset.validationFraction);
+  const { folders } = state.listing, { sort } = state, { validationFraction } = recipe.dataset;
+  const layout = sort
+    ? decideListLayout(folders, validationFraction, { split: sort.given?.split ?? false, ...(sort.given?.label && { labels: sort.labels }) })
+    : decideLayout(folders, validationFraction);
   if (layout.images === 0) {
     await session.end();
-    throw await noImages(recipe.dataset.url, layout, state.listing.ignored);
+    throw await noImages(recipe.dataset, layout, state.listing.ignored);
   }
   const shardSize = Math.max(recipe.dataset.shardSize, Math.ceil(layout.images / mostShards));
   const shards = Math.max(2, Math.ceil(layout.images / shardSize));
@@ -123,6 +133,12 @@ async function advance({ store, run, runPrefix }: ResolvedRunHandle, session: Li
   log.info(`${train + val} images (${train} training, ${val} validation), ${summary.classes.length} classes, ${shards} shards`);
   if (layout.leftAlone.images > 0) log.warn(`${layout.leftAlone.images} images are left alone: ${layout.leftAlone.why}`);
   return { continuation: null, shards };
+}
+
+async function begin(images: ObjectStore, list: ListFile | undefined): Promise<ListingState> {
+  const nothing = { ignored: 0, folders: { root: 0, tops: new Map() } };
+  if (!list) return emptyState({ ...nothing, ranges: await discoverRanges(images) });
+  return { ...emptyState({ ...nothing, ranges: rangesBetween(null, [], null) }), sort: { version: list.version, file: 0, line: 0, read: false, runs: [], labels: [] } };
 }
 
 /** The state is left in the store at most once in `every` milliseconds, by whichever range has got further. */
@@ -170,7 +186,8 @@ async function writeOnce(store: ObjectStore, plan: RunPlan, session: ListingSess
   }
 }
 
-async function noImages(url: string, layout: Layout, ignored: number): Promise<GenViewError> {
+async function noImages({ url, list }: Recipe['dataset'], layout: Layout, ignored: number): Promise<GenViewError> {
+  if (list !== undefined) return new GenViewError('DatasetEmpty', `dataset.list: ${list} names no images under ${url}${ignored > 0 ? ` (only ${ignored} other files)` : ''}`);
   if (url.startsWith('file:') && !await stat(fileURLToPath(url)).then((found) => found.isDirectory(), () => false)) {
     return new GenViewError('DatasetMissing', `dataset.url: there is no folder ${fileURLToPath(url)}; paths in a recipe are relative to the recipe's own folder`);
   }

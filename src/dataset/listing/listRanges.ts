@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { GenViewError } from '../../errors.ts';
 import { compareKeys } from '../../storage/key.ts';
-import type { ObjectInfo, ObjectStore } from '../../storage/objectStore.ts';
+import type { ObjectStore } from '../../storage/objectStore.ts';
 import { addToFacts, kindOf, type FolderFacts } from '../layout.ts';
+import { contentTag } from './contentTag.ts';
 import type { Deadline } from './deadline.ts';
 import { guessCuts, rangesBetween, type KeyRange } from './ranges.ts';
 
@@ -136,18 +136,11 @@ function compact(ranges: KeyRange[]): void {
   }
 }
 
-function checkFolders({ tops }: FolderFacts): void {
+/** Throws `TooManyClasses`. */
+export function checkFolders({ tops }: FolderFacts): void {
   let folders = tops.size;
   for (const { classes } of tops.values()) folders += classes.size;
   if (folders > mostFolders) {
     throw new GenViewError('TooManyClasses', `dataset.url: more than ${mostFolders} folders (${[...tops.keys()].slice(-2).join(', ')}, …) would each be a class; is it the folder above train/ or above the classes?`);
   }
-}
-
-/** An etag that a copy of the file has too. Large files of a folder have one of their own making only. */
-async function contentTag(images: ObjectStore, info: ObjectInfo): Promise<string> {
-  if (!images.root.startsWith('file:') || !info.etag.includes('-')) return info.etag;
-  const hash = createHash('md5');
-  for await (const chunk of await images.getStream(info.key) as AsyncIterable<Buffer>) hash.update(chunk);
-  return hash.digest('hex');
 }
