@@ -1,9 +1,7 @@
-import { build } from 'esbuild';
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { GenViewError } from '../src/errors.ts';
 import { formatSeconds, type Log } from '../src/log.ts';
@@ -15,6 +13,8 @@ import { execute } from '../src/workflow/asl/interpreter.ts';
 import { buildWorkflow } from '../src/workflow/definition.ts';
 import { localRefs } from '../src/workflow/local.ts';
 import { lambdaStages } from '../src/workflow/stages.ts';
+import { bundleFunction } from './sharding/bundle.ts';
+import { invoke, type Call } from './sharding/invoke.ts';
 import { startServer, type RequestKind } from './sharding/server.ts';
 import { imagenetLike } from './sharding/simulated.ts';
 
@@ -29,8 +29,6 @@ const prices = {
 };
 /** Memory of the process beside V8's heap (buffers of the network, the runtime itself) that the limit leaves room for. */
 const heapMiB = 288;
-
-interface Call { readonly milliseconds: number; readonly cpuSeconds: number; readonly peakRss: number; readonly result?: { continuation: string | null }; readonly error?: { name: string; message: string; stack: string } }
 
 /**
  * `npm run bench -- sharding [--images 1300000] [--classes 1000] [--latency 20] [--limit 300]`: ShardDataset on simulated objects. The state machine's own
@@ -53,7 +51,7 @@ export async function run(args: string[], log: Log): Promise<void> {
   Object.assign(process.env, { AWS_ENDPOINT_URL_S3: server.endpoint, AWS_ACCESS_KEY_ID: 'simulated', AWS_SECRET_ACCESS_KEY: 'simulated', AWS_REGION: 'us-east-1' });
   let child: ChildProcess | undefined;
   try {
-    child = fork(await bundle(folder), { execArgv: [`--max-old-space-size=${heapMiB}`], env: { ...process.env, GENVIEW_LOG: 'json' }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    child = fork(await bundleFunction(folder), { execArgv: [`--max-old-space-size=${heapMiB}`], env: { ...process.env, GENVIEW_LOG: 'json' }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const { run: runUrl, store } = await writeRun();
     const calls = await drive(child, runUrl, count('limit') * 1000, server.requests, log);
     const plan = await readJson<RunPlan>(store, 'runs/sharding/plan.json');
@@ -64,17 +62,6 @@ export async function run(args: string[], log: Log): Promise<void> {
     await server.close();
     await rm(folder, { recursive: true });
   }
-}
-
-/** As the CDK app bundles it. */
-async function bundle(folder: string): Promise<string> {
-  const outfile = path.join(folder, 'function.mjs');
-  await build({
-    entryPoints: [fileURLToPath(new URL('sharding/function.ts', import.meta.url))], outfile, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'silent',
-    external: ['sharp', 'onnxruntime-node', '@tensorflow/*'],
-    banner: { js: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);" },
-  });
-  return outfile;
 }
 
 async function writeRun() {
@@ -108,15 +95,6 @@ async function drive(child: ChildProcess, run: string, limit: number, requests: 
     },
   } });
   return calls;
-}
-
-async function invoke(child: ChildProcess, event: unknown, limit: number, id: string): Promise<Call> {
-  return new Promise((resolve, reject) => {
-    const ended = (code: number | null, signal: string | null): void => reject(new Error(`the function's process ended (${code ?? signal})`));
-    child.once('exit', ended);
-    child.once('message', (call: Call) => { child.off('exit', ended); resolve(call); });
-    child.send({ event, limit, id });
-  });
 }
 
 const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;

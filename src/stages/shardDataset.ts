@@ -60,6 +60,8 @@ export async function shardDataset(input: ShardDatasetInput, context: StageConte
   try {
     return await advance(handle, session, context, { ...defaultLimits, ...!resumed && { milliseconds: firstMilliseconds }, ...limits });
   } catch (error) {
+    // A call that was slowed down so much that it did not end by itself: what it had saved is there.
+    if (context.signal.aborted && error instanceof GenViewError && error.code === 'FunctionTimedOut' && resumed) return { continuation: session.continuation, shards: 0 };
     // What is wrong with the dataset is so in every call.
     if (error instanceof GenViewError && hopeless.has(error.code)) await session.end();
     // Another call with the same event has ended the listing, and removed it.

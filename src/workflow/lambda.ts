@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { GenViewError } from '../errors.ts';
+import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StageContext } from '../stages/contract.ts';
 
@@ -21,7 +21,7 @@ const reserve = 5_000;
  * resolves to. Without a log of the caller's, lines go to standard output as JSON (`lambdaLog.ts`), the last of a call that fails
  * with its error's code.
  *
- * Throws `EventInvalid`, which names every field that does not fit, and what the stage throws.
+ * Throws `EventInvalid`, which names every field that does not fit, `FunctionTimedOut` shortly before Lambda would end the function, and what the stage throws.
  *
  * @example export const handler = lambdaHandler('plan-views', z.object({ run: z.url() }), async () => (await import('../../src/stages/planViews.ts')).planViews);
  */
@@ -30,19 +30,29 @@ export function lambdaHandler<Input, Output>(name: string, event: z.ZodType<Inpu
   return async (value, context = {}) => {
     // Not loaded where the caller has a log: a local run would pay for it.
     const log = context.log ?? (own ??= (await import('./lambdaLog.ts')).createLambdaLog(name)).of(context, runOf(value));
+    let timer: NodeJS.Timeout | undefined;
     try {
       const parsed = event.safeParse(value);
       if (!parsed.success) throw new GenViewError('EventInvalid', `${name}: the event does not fit: ${parsed.error.issues.map(explain).join('; ')}`);
       const remaining = context.getRemainingTimeInMillis?.bind(context);
-      const signal = context.signal ?? (remaining ? AbortSignal.timeout(Math.max(0, Math.floor(remaining() - reserve))) : new AbortController().signal);
+      const stopped = new AbortController();
+      if (remaining) timer = setTimeout(() => stopped.abort(outOfTime(name)), Math.max(0, remaining() - reserve)).unref();
+      const signal = context.signal ?? stopped.signal;
       const stage = await load();
       return await stage(parsed.data, { signal, log, threads: context.threads ?? 1, ...(remaining && { remaining }) });
     } catch (error) {
       // The local runner says it by itself.
       if (!context.log) log.error((error as Error).message, error instanceof GenViewError ? { code: error.code } : { code: 'InternalError', stack: (error as Error).stack });
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
   };
+}
+
+/** The workflow calls again. */
+function outOfTime(name: string): GenViewError {
+  return new GenViewError('FunctionTimedOut', `${name}: not done ${reserve / 1000} s before the function's time limit; call it again with the same event, or give it more memory, and so more speed`, { exitCode: ExitCode.TemporaryFailure });
 }
 
 /** Known before the event is checked, so that its refusal carries it too. */

@@ -21,15 +21,10 @@ const progressEvery = 5000;
 /**
  * The log of a Lambda function, by Powertools: one JSON object a line, with stage, run, request, cold start and X-Ray trace. Powertools' own
  * variables apply (POWERTOOLS_LOG_LEVEL; Lambda's advanced logging controls).
- * @param stream for tests. @default standard output, where Lambda collects it
  */
-export function createLambdaLog(stage: string, stream?: { write(line: string): void }): { of(context: InvocationContext, fields: Record<string, string>): Log } {
+export function createLambdaLog(stage: string): { of(context: InvocationContext, fields: Record<string, string>): Log } {
   const logger = new Logger({ persistentKeys: { stage }, logFormatter: new OurFormat() });
   const write = (level: 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void => logger[level](message, (fields ?? {}) as LogAttributes);
-  if (stream) {
-    const line = (text: unknown): void => stream.write(`${String(text)}\n`);
-    Object.assign(logger, { console: { ...console, info: line, warn: line, error: line } });
-  }
   return {
     of(context, fields) {
       logger.resetKeys();
