@@ -23,8 +23,12 @@ const levels = 3;
 /** and in a folder no further than so many requests: a folder of nothing but files has no end. */
 const requestsPerFolder = 10;
 
-/** Cuts the keys of a store at its upper folders, as evenly as their number tells; one range where the store cannot tell its folders. */
+/** Up to so many keys, one range after the other is faster: each costs a request of a thousand keys, however few it has. */
+const fewKeys = 2000;
+
+/** Cuts the keys of a store at its upper folders, as evenly as their number tells; one range where they are few, or the store cannot tell its folders. */
 export async function discoverRanges(images: ObjectStore): Promise<KeyRange[]> {
+  if (!images.folders || !await hasMoreThan(images, fewKeys)) return rangesBetween(null, [], null);
   const folders = (await upperFolders(images)).sort(compareKeys);
   const step = Math.ceil(folders.length / (mostRanges - 1)) || 1;
   return rangesBetween(null, folders.filter((_, i) => i % step === 0), null);
@@ -32,6 +36,12 @@ export async function discoverRanges(images: ObjectStore): Promise<KeyRange[]> {
 
 export function rangesBetween(after: string | null, cuts: readonly string[], end: string | null): KeyRange[] {
   return [...cuts, end].map((cut, i) => ({ after: i === 0 ? after : cuts[i - 1]!, end: cut, done: false, parts: [] }));
+}
+
+async function hasMoreThan(images: ObjectStore, count: number): Promise<boolean> {
+  let seen = 0;
+  for await (const _key of images.list('')) if (++seen > count) return true;
+  return false;
 }
 
 async function upperFolders(images: ObjectStore): Promise<string[]> {
