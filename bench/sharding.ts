@@ -15,8 +15,9 @@ import { localRefs } from '../src/workflow/local.ts';
 import { lambdaStages } from '../src/workflow/stages.ts';
 import { bundleFunction } from './sharding/bundle.ts';
 import { invoke, type Call } from './sharding/invoke.ts';
+import { writeInventory } from './sharding/inventory.ts';
 import { startServer, type RequestKind } from './sharding/server.ts';
-import { imagenetLike } from './sharding/simulated.ts';
+import { imagenetLike, type SimulatedObjects } from './sharding/simulated.ts';
 
 /** AWS, us-east-1, USD, as published in November 2026; edit when they change. */
 const prices = {
@@ -31,13 +32,14 @@ const prices = {
 const heapMiB = 288;
 
 /**
- * `npm run bench -- sharding [--images 1300000] [--classes 1000] [--latency 20] [--limit 300]`: ShardDataset on simulated objects. The state machine's own
+ * `npm run bench -- sharding [--images 1300000] [--classes 1000] [--latency 20] [--limit 300] [--inventory]`: ShardDataset on simulated objects, listed or, with `--inventory`, given as an S3 Inventory whose rows are in no order. The state machine's own
  * states call the function's bundle, in a process of its own with a heap of 288 MiB, against a server that speaks S3 and answers after `latency` ms. Prints
  * each call's time and the peak of the resident memory, requests, and what the same would cost on AWS.
  */
 export async function run(args: string[], log: Log): Promise<void> {
   const { values } = parseArgs({ args, options: {
     images: { type: 'string', default: '1300000' }, classes: { type: 'string', default: '1000' }, latency: { type: 'string', default: '20' }, limit: { type: 'string', default: '300' },
+    inventory: { type: 'boolean', default: false },
   } });
   const count = (name: 'images' | 'classes' | 'latency' | 'limit'): number => {
     const value = Number(values[name]);
@@ -47,12 +49,14 @@ export async function run(args: string[], log: Log): Promise<void> {
   const images = count('images'), latency = count('latency');
 
   const folder = await mkdtemp(path.join(os.tmpdir(), 'genview-sharding-'));
-  const server = await startServer({ simulated: { images: imagenetLike(images, count('classes')) }, latency });
+  const simulated = imagenetLike(images, count('classes'));
+  const server = await startServer({ simulated: { images: simulated }, latency });
   Object.assign(process.env, { AWS_ENDPOINT_URL_S3: server.endpoint, AWS_ACCESS_KEY_ID: 'simulated', AWS_SECRET_ACCESS_KEY: 'simulated', AWS_REGION: 'us-east-1' });
   let child: ChildProcess | undefined;
   try {
     child = fork(await bundleFunction(folder), { execArgv: [`--max-old-space-size=${heapMiB}`], env: { ...process.env, GENVIEW_LOG: 'json' }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-    const { run: runUrl, store } = await writeRun();
+    const { run: runUrl, store } = await writeRun(values.inventory ? simulated : undefined);
+    for (const kind of Object.keys(server.requests)) server.requests[kind as RequestKind] = 0;
     const calls = await drive(child, runUrl, count('limit') * 1000, server.requests, log);
     const plan = await readJson<RunPlan>(store, 'runs/sharding/plan.json');
     const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
@@ -64,9 +68,10 @@ export async function run(args: string[], log: Log): Promise<void> {
   }
 }
 
-async function writeRun() {
-  const recipe = parseRecipe('name: sharding\ndataset: { url: "s3://images/" }\n', 'sharding.yaml');
+async function writeRun(inventoryOf?: SimulatedObjects) {
   const store = openStore('s3://store/');
+  const list = inventoryOf ? `, list: "${await writeInventory(store, inventoryOf)}"` : '';
+  const recipe = parseRecipe(`name: sharding\ndataset: { url: "s3://images/"${list} }\n`, 'sharding.yaml');
   const resolved: ResolvedRun = { runId: 'sharding', store: store.root, recipe, models: { encoder: 'none', generator: 'none' } };
   await writeJson(store, 'runs/sharding/recipe.json', resolved);
   return { run: store.url('runs/sharding/'), store };

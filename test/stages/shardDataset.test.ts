@@ -191,8 +191,9 @@ describe('ShardDataset', () => {
 
   it.each(Object.keys(recordedDatasets))('gives the recorded dataset "%s" the address and the bytes that version 0.1.0 gave it', async (name) => {
     const { plan, objects } = golden[name]!;
+    const folder = dataset(recordedDatasets[name]!);
     for (const limits of [undefined, { objects: 300 }]) {
-      const made = await list(dataset(recordedDatasets[name]!), { shardSize: 500, sampleImages: 100, validationFraction: 0.1, batch: 256, epochs: 200 }, limits);
+      const made = await list(folder, { shardSize: 500, sampleImages: 100, validationFraction: 0.1, batch: 256, epochs: 200 }, limits);
       expect(made.plan.dataset).toBe(plan.dataset);
       const store = openStore(made.storeFolder), digests: Record<string, string> = {};
       for await (const { key } of store.list(plan.dataset)) digests[key.slice(plan.dataset.length)] = createHash('sha256').update(await store.get(key)).digest('hex');
