@@ -1,6 +1,7 @@
 import { mapAhead } from '../ahead.ts';
 import type { Deadline } from '../dataset/listing/deadline.ts';
 import { HashSample } from '../dataset/listing/hashSample.ts';
+import { parseJsonLines } from '../dataset/listing/parseJsonLines.ts';
 import type { Part } from '../dataset/listing/ranges.ts';
 import type { Layout } from '../dataset/layout.ts';
 import type { Recipe } from '../recipe/recipe.ts';
@@ -78,7 +79,7 @@ export async function writeShards(store: ObjectStore, prefix: string, input: Wri
   const wanted = input.parts.filter((part) => { seen += part.lines; return seen > skip; });
   let position = input.parts.reduce((sum, part) => sum + part.lines, 0) - wanted.reduce((sum, part) => sum + part.lines, 0);
   for await (const part of mapAhead(wanted, partsAhead, input.getPart)) {
-    for (const line of parseLines(part)) {
+    for (const line of parseJsonLines<ListedLine>(part)) {
       position += 1;
       if (position <= skip) continue;
       const [path, bytes, etag] = line;
@@ -111,9 +112,4 @@ async function readProgress(store: ObjectStore, prefix: string, { foreground, se
   if (!await store.head(key)) return { lines: 0, shard: 0, index: 0, images: { train: 0, val: 0 }, sample: new HashSample(foreground.sampleImages, seed) };
   const stored = await readJson<Omit<Progress, 'sample'> & { sample: ReturnType<HashSample['toJSON']> }>(store, key);
   return { ...stored, sample: new HashSample(foreground.sampleImages, seed, stored.sample) };
-}
-
-/** Of a whole part at once, which takes half the time of line by line. */
-export function parseLines(part: Uint8Array): ListedLine[] {
-  return JSON.parse(`[${new TextDecoder().decode(part).trimEnd().replaceAll('\n', ',')}]`) as ListedLine[];
 }

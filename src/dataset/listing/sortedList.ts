@@ -8,6 +8,7 @@ import { lineInvalid, readListLines, type ListedEntry, type ListFile } from '../
 import { contentTag } from './contentTag.ts';
 import type { Deadline } from './deadline.ts';
 import { checkFolders, type Listing } from './listRanges.ts';
+import { parseJsonLines } from './parseJsonLines.ts';
 import type { Part } from './ranges.ts';
 
 /** A part of a sorted run. */
@@ -200,7 +201,7 @@ async function mergeRuns(list: ListFile, state: SortState, listing: Listing, opt
   return kept;
 }
 
-/** Goes through the lines of a run, behind a path, with one block in memory. */
+/** Goes through the lines of a run, behind a path, with one block in memory and the next one on its way. */
 class RunCursor {
   line: RunLine | undefined;
   readonly #run: readonly Block[];
@@ -208,6 +209,7 @@ class RunCursor {
   readonly #getPart: SortOptions['getPart'];
   #block: number;
   #lines: readonly RunLine[] = [];
+  #ahead: Promise<Uint8Array> | undefined;
   #position = 0;
 
   constructor(run: readonly Block[], after: string | null, { getPart }: SortOptions) {
@@ -236,9 +238,13 @@ class RunCursor {
   }
 
   async #load(): Promise<void> {
-    const block = this.#run[this.#block];
+    const block = this.#run[this.#block], following = this.#run[this.#block + 1];
+    const bytes = block && await (this.#ahead ?? this.#getPart(block));
+    this.#ahead = following && this.#getPart(following);
+    // Awaited, and so noticed, when it is its turn.
+    this.#ahead?.catch(() => {});
     this.#position = 0;
-    this.#lines = block ? JSON.parse(`[${new TextDecoder().decode(await this.#getPart(block)).trimEnd().replaceAll('\n', ',')}]`) as RunLine[] : [];
+    this.#lines = bytes ? parseJsonLines<RunLine>(bytes) : [];
     this.line = this.#lines[0];
   }
 }
