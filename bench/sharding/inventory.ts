@@ -4,7 +4,8 @@ import { writeJson } from '../../src/storage/index.ts';
 import type { ObjectStore } from '../../src/storage/objectStore.ts';
 import type { SimulatedObjects } from './simulated.ts';
 
-const rowsPerFile = 500_000;
+/** Compressed below 8 MiB, above which a put has several parts, which the server does not take. */
+const rowsPerFile = 200_000;
 /** Prime, and so coprime to any number of images that it does not divide: every image once, far from its neighbours. */
 const stride = 7_368_787;
 

@@ -53,6 +53,7 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
     const [, bucket = '', ...rest] = url.pathname.split('/').map(decodeURIComponent);
     const key = rest.join('/');
     const kind = key === '' && request.method === 'GET' ? 'LIST' : request.method as RequestKind;
+    if (!(kind in requests)) return failure(501, 'NotImplemented');
     const body = kind === 'PUT' ? await readBody(request) : Buffer.alloc(0);
     requests[kind] += 1;
     if (latency > 0) await sleep(latency);
