@@ -53,8 +53,37 @@ export interface Layout {
   readonly images: number;
   /** Images that have none, and why, for a warning. */
   readonly leftAlone: { readonly images: number; readonly why: string };
-  /** Split and class of an image; undefined when it is left alone. */
-  place(path: string): { readonly split: Split; readonly className: string } | undefined;
+  /** Split and class of an image; undefined when it is left alone. A list may have given the one or the other. */
+  place(path: string, split?: Split | null, label?: string | null): { readonly split: Split; readonly className: string } | undefined;
+}
+
+/** Whether an image is of the share that validates where nothing else says so: by a hash of its path. */
+function isValidation(path: string, validationFraction: number): boolean {
+  return createHash('sha256').update(path).digest().readUInt32BE(0) / 2 ** 32 < validationFraction;
+}
+
+/** What a list gives of each of its images: of all or of none. */
+export interface Given {
+  readonly split: boolean;
+  /** Every label there is; undefined when the list has none. */
+  readonly labels?: readonly string[];
+}
+
+/** The layout of a dataset that is given as a list: what the list does not tell is read from the folders, as `decideLayout` does. */
+export function decideListLayout(facts: FolderFacts, validationFraction: number, given: Given): Layout {
+  const folders = decideLayout(facts, validationFraction), { labels } = given;
+  const all = folders.images + folders.leftAlone.images;
+  return {
+    classes: labels ? [...labels].sort(compareKeys) : folders.classes,
+    images: labels ? all : folders.images,
+    leftAlone: labels ? { images: 0, why: '' } : folders.leftAlone,
+    place(path, split, label) {
+      const place = folders.place(path);
+      const className = labels ? label : place?.className;
+      if (className === undefined || className === null) return undefined;
+      return { split: split ?? place?.split ?? (isValidation(path, validationFraction) ? 'val' : 'train'), className };
+    },
+  };
 }
 
 /**
@@ -65,7 +94,7 @@ export interface Layout {
 export function decideLayout(facts: FolderFacts, validationFraction: number): Layout {
   const { root, tops } = facts;
   const total = root + [...tops.values()].reduce((sum, { direct, nested }) => sum + direct + nested, 0);
-  const validates = (path: string): boolean => createHash('sha256').update(path).digest().readUInt32BE(0) / 2 ** 32 < validationFraction;
+  const validates = (path: string): boolean => isValidation(path, validationFraction);
   const sorted = (names: readonly string[]): string[] => [...names].sort(compareKeys);
 
   const train = tops.get('train');

@@ -19,20 +19,30 @@ import { accuracyOf, type Accuracy } from './metrics.ts';
 /**
  * The images that keep their label: of every class the rounded `fraction` of its images, at least one, with the smallest
  * hash of (seed, path). An image added to one class changes nothing in the others.
+ * Goes through `images` twice, and keeps no more than twice the images that it chooses.
  *
  * @returns the chosen samples' `index`
  */
-export function chooseLabelled(images: readonly LabelledSample['metadata'][], fraction: number, seed: number): Set<number> {
-  const classes = new Map<number, { index: number; order: string }[]>();
-  for (const { index, path, label } of images) {
-    const order = createHash('sha256').update(JSON.stringify([seed, 'semi-supervised', path])).digest('hex');
-    if (!classes.has(label)) classes.set(label, []);
-    classes.get(label)!.push({ index, order });
+export async function chooseLabelled(images: () => AsyncIterable<LabelledSample['metadata']> | Iterable<LabelledSample['metadata']>, fraction: number, seed: number): Promise<Set<number>> {
+  const classes = new Map<number, { count: number; members: { index: number; order: string }[] }>();
+  for await (const { label } of images()) {
+    const known = classes.get(label);
+    if (known) known.count++; else classes.set(label, { count: 1, members: [] });
+  }
+  const wanted = (count: number): number => Math.max(1, Math.round(fraction * count));
+  const trim = ({ count, members }: { count: number; members: { index: number; order: string }[] }): void => {
+    members.sort((a, b) => a.order < b.order ? -1 : 1);
+    members.length = Math.min(members.length, wanted(count));
+  };
+  for await (const { index, path, label } of images()) {
+    const own = classes.get(label)!;
+    own.members.push({ index, order: createHash('sha256').update(JSON.stringify([seed, 'semi-supervised', path])).digest('hex') });
+    if (own.members.length >= 2 * wanted(own.count)) trim(own);
   }
   const chosen = new Set<number>();
-  for (const members of classes.values()) {
-    members.sort((a, b) => a.order < b.order ? -1 : 1);
-    for (const { index } of members.slice(0, Math.max(1, Math.round(fraction * members.length)))) chosen.add(index);
+  for (const own of classes.values()) {
+    trim(own);
+    for (const { index } of own.members) chosen.add(index);
   }
   return chosen;
 }

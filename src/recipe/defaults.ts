@@ -19,6 +19,7 @@ export function completeRecipe(file: RecipeFile): Recipe {
     seed: file.seed ?? 0,
     dataset: {
       url: dataset.url,
+      ...(dataset.list !== undefined && { list: dataset.list }),
       validationFraction: dataset.validationFraction ?? 0.1,
       shardSize: dataset.shardSize ?? 512,
       quarantineLimit: dataset.quarantineLimit ?? 0.05,

@@ -24,6 +24,12 @@ export function resolveLocation(location: string, recipeUrl: string, field: stri
   return folder && !url.endsWith('/') ? `${url}/` : url;
 }
 
+/** What a dataset's `list` is, by its name. */
+export function kindOfList(location: string): 'inventory' | 'json-lines' | undefined {
+  if (/\.json$/i.test(location)) return 'inventory';
+  return /\.(jsonl|ndjson)(\.gz)?$/i.test(location) ? 'json-lines' : undefined;
+}
+
 /** `file:`, `s3:`, `builtin:` and whatever has `//` behind its scheme: a file may be called `exp:1.yaml`. */
 export function isUrl(location: string): boolean {
   return /^((file|s3|builtin):|[a-z][a-z0-9+.-]*:\/\/)/i.test(location);

@@ -19,6 +19,11 @@ export interface Recipe {
 export interface DatasetRecipe {
   /** Folder or prefix of images (`file:`, `s3:`, or a path relative to the recipe file): `train/<class>/…` and `val/<class>/…`, or `<class>/…`. `builtin:demo` is the embedded one. */
   readonly url: string;
+  /**
+   * Which images of `url` there are, instead of a listing of it: URL or path of the `manifest.json` of an S3 Inventory, or of a `.jsonl` or
+   * `.jsonl.gz` list, which may also give splits and labels. @default none: `url` is listed
+   */
+  readonly list?: string;
   /** Share of images, chosen by a hash of their path, that validates where there is no `val` folder. @default 0.1 */
   readonly validationFraction: number;
   /** Images in a shard: the unit of parallel work and of what a crash can waste. @default 512 */

@@ -1,3 +1,4 @@
+import { kindOfList } from './location.ts';
 import { overlay } from './defaults.ts';
 import { isViT } from './backbone.ts';
 import type { PretrainingRecipe, Recipe } from './recipe.ts';
@@ -12,6 +13,10 @@ export interface Problem {
 /** Combinations of fields that cannot work, each field by itself being in range. */
 export function impossibleCombinations(file: RecipeFile, recipe: Recipe): Problem[] {
   const problems: Problem[] = [];
+
+  const { url, list } = recipe.dataset;
+  if (list !== undefined && url.startsWith('builtin:')) problems.push({ path: ['dataset', 'list'], message: `has no meaning with the embedded dataset ${url}; remove it` });
+  if (list !== undefined && kindOfList(list) === undefined) problems.push({ path: ['dataset', 'list'], message: `is ${list}, but must end in .json (manifest.json of an S3 Inventory), .jsonl or .jsonl.gz` });
 
   const noise = file.generation?.noise;
   const { generator, steps, scheduler } = recipe.generation;

@@ -14,6 +14,7 @@ const location = z.string().min(1, 'must not be empty');
 
 const dataset = z.strictObject({
   url: location,
+  list: location.optional(),
   validationFraction: z.number().gt(0).lt(1).optional(),
   shardSize: count.optional(),
   quarantineLimit: fraction.optional(),

@@ -15,6 +15,9 @@ dataset:
   # Folder or prefix of images: train/<class>/... and val/<class>/..., or <class>/...; builtin:demo is the embedded one.
   # A path is relative to this file; file: and s3: URLs work too.
   url: ${JSON.stringify(dataset)}
+  # Names the images instead of a listing of the url: manifest.json of an S3 Inventory (CSV), or a list in JSON lines (.jsonl,
+  # .jsonl.gz) of paths or { path, split, label }.
+  #list:
   # Share of the images that validates where there is no val folder, chosen by a hash of the path.
   #validationFraction: 0.1
   # Images in a shard, the unit of parallel work.

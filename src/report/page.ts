@@ -173,7 +173,7 @@ function trainingSection({ variants }: ReportData): string {
 
 function datasetSection({ dataset, images, quarantined }: ReportData): string {
   const shown = (quarantined ?? []).slice(0, 100).map(({ path, reason }) => `<tr><td class="text">${named(path)}</td><td class="text">${named(reason)}</td></tr>`);
-  const more = quarantined && quarantined.length > shown.length ? `<p class="note">… and ${whole(quarantined.length - shown.length)} more in report.json.</p>` : '';
+  const more = quarantined && images && images.quarantined > shown.length ? `<p class="note">… and ${whole(images.quarantined - shown.length)} more in ${images.quarantined > quarantined.length ? 'the shards of the analysis' : 'report.json'}.</p>` : '';
   const left = dataset.ignored > 0 ? ` ${plural(dataset.ignored, 'other file')} in the dataset ${dataset.ignored === 1 ? 'was' : 'were'} left alone.` : '';
   return `<section><h2>Dataset</h2><p>${plural(dataset.images.train + dataset.images.val, 'image')} listed.${images ? ` Used: ${whole(images.train)} for training and ${whole(images.val)} for validation. Quarantined because they could not be read: ${images.quarantined === 0 ? 'none' : whole(images.quarantined)}.` : ''}${left}</p>
 ${shown.length > 0 ? `<div class="wide"><table id="quarantine"><thead><tr><th class="text">quarantined file</th><th class="text">reason</th></tr></thead><tbody>${shown.join('\n')}</tbody></table></div>${more}` : ''}

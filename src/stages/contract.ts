@@ -12,6 +12,8 @@ export interface StageContext {
   readonly log: Log;
   /** Threads an engine may use. */
   readonly threads: number;
+  /** Milliseconds until the machine ends the call, where it does. */
+  readonly remaining?: () => number;
 }
 
 export interface RunInput {
@@ -39,7 +41,7 @@ export interface ResolvedRun {
 
 /** `runs/<runId>/plan.json`, written by ShardDataset's last call. All prefixes are keys in the store that end with a slash. */
 export interface RunPlan {
-  /** `datasets/<hash>/`: `dataset.json`, `shard-00000.jsonl` …, `sample.jsonl` */
+  /** `datasets/<hash>/`: `dataset.json`, `shard-00000.jsonl` … (10,000 at most), `sample.jsonl` */
   readonly dataset: string;
   /** `foreground/<hash>/`: `foreground.json` */
   readonly foreground: string;
@@ -126,6 +128,7 @@ export interface PlannedImage extends ListedImage {
 /** `views/<hash>/plan.json` */
 export interface ViewsPlan {
   readonly images: { readonly train: number; readonly val: number; readonly quarantined: number };
+  /** The first 1,000 of them; all stand in `analysis/<hash>/`. */
   readonly quarantined: readonly { readonly path: string; readonly reason: string }[];
   /** 20 bins over [0, 1]. */
   readonly proportionHistogram: readonly number[];

@@ -1,3 +1,4 @@
+import { mapAhead } from '../ahead.ts';
 import { GenViewError } from '../errors.ts';
 import { chooseNoiseLevel } from '../foreground/proportion.ts';
 import type { Recipe } from '../recipe/recipe.ts';
@@ -10,6 +11,10 @@ import { jsonLines, shardName } from './shards.ts';
 const histogramBins = 20;
 /** Quarantined images named in an error. */
 const examples = 3;
+/** Quarantined images named in `plan.json`: all of them stand in the analysis. */
+const mostQuarantined = 1000;
+/** Shards read, and manifests written, at once: what memory holds of the dataset. */
+const shardsAhead = 8;
 
 /**
  * PlanViews: checks that every listed image is accounted for, gives every usable training image its noise level (Eq. 8), and writes the
@@ -34,14 +39,16 @@ async function writePlan(store: ObjectStore, recipe: Recipe, plan: RunPlan, sign
   const quarantined: { path: string; reason: string }[] = [];
   const proportionHistogram = Array.from({ length: histogramBins }, () => 0);
   const levelHistogram: Record<string, number> = {};
-  for (let shard = 0; shard < plan.shards; shard++) {
+  const puts: Promise<unknown>[] = [];
+  const shards = Array.from({ length: plan.shards }, (_, shard) => shardName(shard, plan));
+  const analysed = mapAhead(shards, shardsAhead, async (name) => ({ name, lines: await accountedImages(store, plan, name) }));
+  for await (const { name, lines } of analysed) {
     signal.throwIfAborted();
-    const name = shardName(shard, plan);
     const manifest: PlannedImage[] = [];
-    for (const line of await accountedImages(store, plan, name)) {
+    for (const line of lines) {
       if (line.status === 'quarantined') {
         images.quarantined++;
-        quarantined.push({ path: line.path, reason: line.reason });
+        if (quarantined.length < mostQuarantined) quarantined.push({ path: line.path, reason: line.reason });
         continue;
       }
       const { index, path, bytes, etag, split, label, foregroundProportion } = line;
@@ -57,8 +64,12 @@ async function writePlan(store: ObjectStore, recipe: Recipe, plan: RunPlan, sign
       proportionHistogram[Math.min(Math.floor(foregroundProportion * histogramBins), histogramBins - 1)]!++;
       levelHistogram[noiseLevel] = (levelHistogram[noiseLevel] ?? 0) + 1;
     }
-    await store.put(`${plan.views}manifest-${name}.jsonl`, jsonLines(manifest), { contentType: 'application/jsonl' });
+    const put = store.put(`${plan.views}manifest-${name}.jsonl`, jsonLines(manifest), { contentType: 'application/jsonl' });
+    put.catch(() => {});
+    puts.push(put);
+    if (puts.length >= shardsAhead) await puts.shift();
   }
+  await Promise.all(puts);
   const viewsPlan: ViewsPlan = { images, quarantined, proportionHistogram, levelHistogram, shards: plan.shards };
   await writeJson(store, `${plan.views}plan.json`, viewsPlan);
 }
@@ -66,9 +77,17 @@ async function writePlan(store: ObjectStore, recipe: Recipe, plan: RunPlan, sign
 /** The analysis of one shard, after checking it line by line against the listing. */
 async function accountedImages(store: ObjectStore, plan: RunPlan, name: string): Promise<AnalyzedImage[]> {
   const key = `${plan.analysis}shard-${name}.jsonl`;
-  if (!await store.head(key)) throw new GenViewError('ImagesUnaccounted', `${store.url(key)} is missing: shard ${Number(name)} has not been analysed; run the stage analyze-foreground for it first`);
   const analysed: AnalyzedImage[] = [];
-  for await (const line of readLines<AnalyzedImage>(store, key)) analysed.push(line);
+  try {
+    for await (const line of readLines<AnalyzedImage>(store, key)) {
+      // Maps are for the report alone, and weigh more than all the rest.
+      const { map: _map, ...kept } = line as AnalyzedImage & { map?: unknown };
+      analysed.push(kept);
+    }
+  } catch (cause) {
+    if (!(cause instanceof GenViewError) || cause.code !== 'ObjectNotFound') throw cause;
+    throw new GenViewError('ImagesUnaccounted', `${store.url(key)} is missing: shard ${Number(name)} has not been analysed; run the stage analyze-foreground for it first`, { cause });
+  }
   let position = 0;
   for await (const listed of readLines<ListedImage>(store, `${plan.dataset}shard-${name}.jsonl`)) {
     const line = analysed[position++];
@@ -86,7 +105,7 @@ function checkQuarantine(images: ViewsPlan['images'], quarantined: ViewsPlan['qu
   const percent = (share: number): string => `${+(100 * share).toFixed(1)} %`;
   const named = quarantined.slice(0, examples).map(({ path, reason }) => `${path} (${reason})`).join(', ');
   throw new GenViewError('QuarantineLimitExceeded', `${images.quarantined} of ${total} images (${percent(images.quarantined / total)}) cannot be used, more than dataset.quarantineLimit ${percent(limit)}: `
-    + `${named}${quarantined.length > examples ? `, and ${quarantined.length - examples} more` : ''}; mend or remove them, or raise the limit`);
+    + `${named}${images.quarantined > examples ? `, and ${images.quarantined - examples} more` : ''}; mend or remove them, or raise the limit`);
 }
 
 function checkCounts(images: ViewsPlan['images'], recipe: Recipe): void {

@@ -17,8 +17,8 @@ export interface ProbeWork {
   /** Key prefix of the encoder. */
   readonly pretrain: string;
   readonly classes: readonly string[];
-  /** All images of both splits. */
-  readonly images: readonly PlannedImage[];
+  /** All images of both splits, read from the store each time. */
+  readonly images: () => AsyncIterable<PlannedImage>;
   readonly training: SampleSource;
   readonly validation: SampleSource;
   /** Aborts when the stage is to stop, or has lost its right to write. */
@@ -36,11 +36,12 @@ export async function probe(file: 'linear' | 'knn' | 'semi', input: VariantInput
   const key = `${variant.evaluate}${file}.json`;
   await once(store, `${variant.evaluate}${file}.done`, async (signal) => {
     const { classes } = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
-    const images: PlannedImage[] = [];
-    for (let shard = 0; shard < plan.shards; shard++) {
-      for await (const image of readLines<PlannedImage>(store, `${plan.views}manifest-${shardName(shard, plan)}.jsonl`)) images.push(image);
+    async function* images(): AsyncGenerator<PlannedImage> {
+      for (let shard = 0; shard < plan.shards; shard++) yield* readLines<PlannedImage>(store, `${plan.views}manifest-${shardName(shard, plan)}.jsonl`);
     }
-    checkLabels(classes, images);
+    const kinds = new Map<string, Pick<PlannedImage, 'split' | 'label'>>();
+    for await (const { split, label } of images()) kinds.set(`${split} ${label}`, { split, label });
+    checkLabels(classes, [...kinds.values()]);
     const open = (split: 'train' | 'val'): Promise<SampleSource> => openSampleSource(store, plan.views, { split, shards: plan.shards, views: false, threads: context.threads });
     const [training, validation] = await Promise.all([open('train'), open('val')]);
     const result = await measure({ store, recipe: run.recipe, seed, pretrain: variant.pretrain, classes, images, training, validation, signal });

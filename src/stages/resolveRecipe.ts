@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { builtinModels } from '../demo/modelFiles.ts';
 import { GenViewError } from '../errors.ts';
-import { resolveLocation, toUrl } from '../recipe/location.ts';
+import { kindOfList, resolveLocation, toUrl } from '../recipe/location.ts';
 import { parseRecipe } from '../recipe/parse.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { openStore, splitUrl, writeJson } from '../storage/index.ts';
@@ -23,7 +23,7 @@ export async function resolveRecipe(input: ResolveRecipeInput, context: StageCon
   const recipeUrl = toUrl(input.recipe);
   const located = locate(await readRecipe(recipeUrl), recipeUrl);
   const { runId, models } = await identifyRun(located);
-  const recipe = { ...located, dataset: { ...located.dataset, url: await findDataset(located.dataset.url, store, context) } };
+  const recipe = { ...located, dataset: { ...located.dataset, url: await findDataset(located.dataset, store, context) } };
 
   const prefix = `runs/${runId}/`;
   const run: ResolvedRun = { runId, store: store.root, recipe, models };
@@ -72,7 +72,11 @@ export function locate(recipe: Recipe, recipeUrl: string): Recipe {
   const model = resolveLocation(foreground.encoder.model, recipeUrl, 'foreground.encoder.model');
   return {
     ...recipe,
-    dataset: { ...dataset, url: resolveLocation(dataset.url, recipeUrl, 'dataset.url', true) },
+    dataset: {
+      ...dataset,
+      url: resolveLocation(dataset.url, recipeUrl, 'dataset.url', true),
+      ...(dataset.list !== undefined && { list: resolveLocation(dataset.list, recipeUrl, 'dataset.list') }),
+    },
     foreground: { ...foreground, encoder: { ...foreground.encoder, model } },
   };
 }
@@ -80,20 +84,26 @@ export function locate(recipe: Recipe, recipeUrl: string): Recipe {
 /** Throws `DatasetMissing` or `ModelNotFound` when something that the located recipe names is not there. Renders nothing. */
 export async function checkLocations(recipe: Recipe): Promise<void> {
   const { dataset, foreground, generation } = recipe;
-  if (dataset.url !== 'builtin:demo') await findImages(dataset.url);
+  if (dataset.url !== 'builtin:demo') await findImages(dataset.url, dataset.list);
   await hashModel(foreground.encoder.model, 'foreground.encoder.model');
   await hashModel(generation.generator, 'generation.generator');
 }
 
 /** URL of the images; the embedded dataset is rendered into the store when it is not there. Throws `DatasetMissing`. */
-async function findDataset(url: string, store: ObjectStore, context: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
-  return url === 'builtin:demo' ? renderDemo(store, context) : findImages(url);
+async function findDataset({ url, list }: Recipe['dataset'], store: ObjectStore, context: Pick<StageContext, 'log' | 'signal'>): Promise<string> {
+  return url === 'builtin:demo' ? renderDemo(store, context) : findImages(url, list);
 }
 
-async function findImages(url: string): Promise<string> {
+async function findImages(url: string, list?: string): Promise<string> {
+  if (list !== undefined) {
+    const { store, key } = splitUrl(list);
+    if (!await store.head(key)) throw new GenViewError('DatasetMissing', `dataset.list: there is no file ${list}; paths in a recipe are relative to the recipe's own folder`);
+    return url;
+  }
   if (url.startsWith('builtin:')) throw new GenViewError('DatasetMissing', `dataset.url: there is no dataset ${url}; the embedded one is builtin:demo`);
   for await (const _first of openStore(url).list('')) return url;
-  throw new GenViewError('DatasetMissing', `dataset.url: there are no files at ${url}; paths in a recipe are relative to the recipe's own folder`);
+  const remedy = kindOfList(url.replace(/\/$/, '')) ? 'dataset.url is where the images are; a file that names them goes into dataset.list' : "paths in a recipe are relative to the recipe's own folder";
+  throw new GenViewError('DatasetMissing', `dataset.url: there are no files at ${url}; ${remedy}`);
 }
 
 /** The embedded dataset lies beside the run's other data, so that it is rendered once for a store. */

@@ -1,7 +1,7 @@
 import { readEncoder } from '../evaluation/features.ts';
 import { cropsOf, type LabelledSample } from '../evaluation/labelled.ts';
 import { chooseLabelled, fineTune } from '../evaluation/semiSupervised.ts';
-import type { ProbeResult, StageContext, VariantInput } from './contract.ts';
+import type { PlannedImage, ProbeResult, StageContext, VariantInput } from './contract.ts';
 import { probe } from './probe.ts';
 
 /** SemiSupervised: the encoder of one variant, fine-tuned on a class-balanced fraction of the labels, `evaluate/<hash>/semi.json`. Repeatable. */
@@ -9,7 +9,8 @@ export async function semiSupervised(input: VariantInput, context: StageContext)
   const { log, threads } = context;
   return probe('semi', input, context, async ({ store, recipe: { evaluation }, seed, pretrain, classes, images, training, validation, signal }) => {
     const recipe = evaluation.semiSupervised;
-    const chosen = chooseLabelled(images.filter(({ split }) => split === 'train'), recipe.fraction, seed);
+    async function* trainImages(): AsyncGenerator<PlannedImage> { for await (const image of images()) if (image.split === 'train') yield image; }
+    const chosen = await chooseLabelled(trainImages, recipe.fraction, seed);
     log.info(`fine-tuning with the labels of ${chosen.size} of ${training.count} images`);
 
     const labelled = (epoch: number): AsyncIterable<LabelledSample> => training.epoch(seed, epoch, { only: (index) => chosen.has(index) });

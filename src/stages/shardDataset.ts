@@ -1,234 +1,195 @@
-import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { addToFacts, decideLayout, factsFromJson, type FolderFactsJson, factsToJson, kindOf, type Layout } from '../dataset/layout.ts';
+import { mapAhead } from '../ahead.ts';
+import { decideLayout, decideListLayout, type Layout } from '../dataset/layout.ts';
+import { openListFile, type ListFile } from '../dataset/list/listFile.ts';
+import { deadlineIn, type Deadline } from '../dataset/listing/deadline.ts';
+import { addToHash, finishHash } from '../dataset/listing/hash.ts';
+import { listRanges } from '../dataset/listing/listRanges.ts';
+import { discoverRanges, rangesBetween } from '../dataset/listing/ranges.ts';
+import { sortList } from '../dataset/listing/sortedList.ts';
 import { GenViewError } from '../errors.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { once, openStore, readJson, readLines, writeJson } from '../storage/index.ts';
-import type { ObjectInfo, ObjectStore } from '../storage/objectStore.ts';
-import { uniqueToken } from '../storage/processIdentity.ts';
-import { openResolved, planArtefacts } from './artefacts.ts';
-import type { DatasetSummary, ListedImage, ShardDatasetInput, ShardDatasetOutput, StageContext } from './contract.ts';
-import { jsonLines, shardName } from './shards.ts';
+import type { ObjectStore } from '../storage/objectStore.ts';
+import { openResolved, planArtefacts, type ResolvedRunHandle } from './artefacts.ts';
+import type { DatasetSummary, ListedImage, RunPlan, ShardDatasetInput, ShardDatasetOutput, StageContext } from './contract.ts';
+import { emptyState, ListingSession, type ListingState } from './listingSession.ts';
+import { shardName } from './shards.ts';
+import { Unfinished, writeShards } from './writeShards.ts';
 
 export interface ListingLimits {
-  /** Milliseconds after which a call returns a continuation; a Lambda function lives for 15 minutes. @default 300000 */
+  /** Milliseconds after which a call returns a continuation. @default 240000, and a minute for the first call; less where the function ends sooner */
   readonly milliseconds?: number;
-  /** Objects after which a call returns a continuation. @default no limit */
+  /** Objects after which a call stops listing. @default no limit */
   readonly objects?: number;
+  /** Parts of the dataset listed at once, where that is faster. @default 16 */
+  readonly parallel?: number;
+  /** Milliseconds between two states that a call leaves for the one after it, should it be killed. @default 20000 */
+  readonly saveEvery?: number;
 }
 
-/** What one call leaves for the next, in `runs/<run>/listing/<session>/`. */
-interface ListingState {
-  /** Last key seen; the listing goes on behind it. */
-  readonly after: string | null;
-  readonly complete: boolean;
-  /** `part-<n>.jsonl` written so far: image files as listed. */
-  readonly parts: number;
-  readonly ignored: number;
-  readonly folders: FolderFactsJson;
-  readonly hash: ListingHash;
-}
+const defaultLimits = { milliseconds: 240_000, objects: Infinity, parallel: 16, saveEvery: 20_000 };
+/** A first call that is killed has left nothing that its repetition could find. */
+const firstMilliseconds = 60_000;
+/** Kept from the time that a function has left: for what is under way, and the last state. */
+const reserve = 30_000;
+/** AWS Batch's limit for array jobs: larger datasets get larger shards. */
+const mostShards = 10_000;
+const hopeless = new Set(['ListInvalid', 'DatasetChanged', 'TooManyClasses']);
+/** Parts read ahead, of 2 MB. */
+const partsAhead = 4;
 
 /**
- * SHA-256 of the listing that can stop and go on: each block of 1,000 lines `[path, bytes, etag]` is hashed together
- * with the digest before it, wherever calls end.
- */
-interface ListingHash { digest: string; block: string[] }
-const blockLines = 1000;
-
-/** Puts under way while shards are written. */
-const parallelPuts = 8;
-
-/**
- * ShardDataset: lists the images under `dataset.url` in one pass and in constant memory, in the order of their paths,
- * and writes `datasets/<hash>/` (shards, the sample for the principal component, `dataset.json`) and the run's
- * `plan.json`. A call that reaches its limits returns a continuation to call again with.
+ * ShardDataset: lists the images under `dataset.url` and writes `datasets/<hash>/` (shards, the sample for the principal component,
+ * `dataset.json`) and the run's `plan.json`. A call that reaches its limits returns a continuation to call again with. Memory does not grow
+ * with the dataset. What comes out does not depend on how calls were cut, repeated, killed, or doubled.
  *
- * The listing's hash covers path, size and etag of every image. For a folder the etag is a hash of the content, so that
- * copies of a dataset share all later work; it costs reading every byte of it once in each run. For S3 it is the object's
- * own etag, which costs nothing and is the same hash for plain uploads.
+ * The listing's hash covers path, size and etag of every image, in the order of their paths. For a folder the etag is a hash of the content, so
+ * that copies of a dataset share all later work; it costs reading every byte of it once in each run. For S3 it is the object's own etag, which
+ * costs nothing and is the same hash for plain uploads.
  *
- * Throws `DatasetMissing`, `DatasetEmpty`, `TooFewImages`, `OneClass`, `NoValidationImages`.
+ * Throws `DatasetMissing`, `DatasetEmpty`, `TooFewImages`, `OneClass`, `NoValidationImages`, `TooManyClasses`, and `ListInvalid` for a dataset that is given as a list.
  */
 export async function shardDataset(input: ShardDatasetInput, context: StageContext, limits: ListingLimits = {}): Promise<ShardDatasetOutput> {
-  const { store, run, runPrefix } = await openResolved(input.run);
-  const { recipe } = run;
-  const images = openStore(recipe.dataset.url);
-  const listings = `${runPrefix}listing/`;
-
-  let [, session = '', step = '0'] = /^(.+)\/(\d+)$/.exec(input.continuation ?? '') ?? [];
-  let state: ListingState;
-  if (session !== '' && await store.head(`${listings}${session}/state-${step}.json`)) {
-    state = await readJson(store, `${listings}${session}/state-${step}.json`);
-  } else {
-    // Also when the call before this one ended the listing and its answer was lost.
-    await removeOldSessions(store, listings);
-    session = `${Date.now().toString(36)}-${uniqueToken().slice(0, 8)}`;
-    state = { after: null, complete: false, parts: 0, ignored: 0, folders: { root: 0, tops: [] }, hash: { digest: '', block: [] } };
+  const handle = await openResolved(input.run);
+  const resumed = input.continuation ? await ListingSession.resume(handle.store, handle.runPrefix, input.continuation) : undefined;
+  const ended = input.continuation && !resumed ? await endedBefore(handle) : undefined;
+  if (ended) return ended;
+  const session = resumed ?? await ListingSession.begin(handle.store, handle.runPrefix);
+  try {
+    return await advance(handle, session, context, { ...defaultLimits, ...!resumed && { milliseconds: firstMilliseconds }, ...limits });
+  } catch (error) {
+    // A call that was slowed down so much that it did not end by itself: what it had saved is there.
+    if (context.signal.aborted && error instanceof GenViewError && error.code === 'FunctionTimedOut' && resumed) return { continuation: session.continuation, shards: 0 };
+    // What is wrong with the dataset is so in every call.
+    if (error instanceof GenViewError && hopeless.has(error.code)) await session.end();
+    // Another call with the same event has ended the listing, and removed it.
+    const last = resumed && error instanceof GenViewError && error.code === 'ObjectNotFound' ? await endedBefore(handle) : undefined;
+    if (!last) throw error;
+    await session.end();
+    return last;
   }
-  const sessionPrefix = `${listings}${session}/`;
+}
 
-  if (!state.complete) {
-    state = await listPart(images, store, sessionPrefix, state, context, limits);
-    // Writing the shards starts with a full time limit too, unless listing took next to none of this one.
-    if (!state.complete || input.continuation) {
-      const next = Number(step) + 1;
-      await writeJson(store, `${sessionPrefix}state-${next}.json`, state, { flush: false });
-      return { continuation: `${session}/${next}`, shards: 0 };
+/** The answer to a call whose listing has ended: the call that ended it may have lost its own. */
+async function endedBefore({ store, runPrefix }: ResolvedRunHandle): Promise<ShardDatasetOutput | undefined> {
+  if (!await store.head(`${runPrefix}plan.json`)) return undefined;
+  const { dataset, shards } = await readJson<RunPlan>(store, `${runPrefix}plan.json`);
+  return await store.head(`${dataset}dataset.done`) ? { continuation: null, shards } : undefined;
+}
+
+async function advance({ store, run, runPrefix }: ResolvedRunHandle, session: ListingSession, context: StageContext, limits: Required<ListingLimits>): Promise<ShardDatasetOutput> {
+  const { recipe } = run;
+  const { log, signal } = context;
+  const deadline = deadlineIn(Math.min(limits.milliseconds, (context.remaining?.() ?? Infinity) - reserve));
+  const unfinished = (): ShardDatasetOutput => ({ continuation: session.continuation, shards: 0 });
+
+  const images = openStore(recipe.dataset.url);
+  const list = recipe.dataset.list === undefined || session.state?.listed ? undefined : await openListFile(recipe.dataset.list, images.root);
+  session.state ??= await begin(images, list);
+  const { state } = session;
+  if (!state.listed) {
+    const saves = saveNowAndThen(session, limits.saveEvery);
+    const common = { deadline, signal, objects: limits.objects, putPart: (lines: string) => session.putPart(lines), onProgress: saves.maybe };
+    state.listed = list
+      ? await sortList(images, list, state.sort!, state.listing, { ...common, getPart: (part) => session.getPart(part) })
+      : await listRanges(images, state.listing, { ...common, parallel: images.folders ? limits.parallel : 1 });
+    if (await saves.lost() || !state.listed) {
+      if (!await saves.lost()) await session.save();
+      log.info(`${session.parts.reduce((sum, { lines }) => sum + lines, 0)} images listed so far`, { continuation: session.continuation });
+      return unfinished();
     }
   }
-
-  const layout = decideLayout(factsFromJson(state.folders), recipe.dataset.validationFraction);
-  if (layout.images === 0) {
-    await removeSession(store, sessionPrefix);
-    throw await noImages(recipe.dataset.url, layout, state.ignored);
+  if (state.hashedParts < session.parts.length) {
+    await hashParts(session, deadline, signal);
+    if (!await session.save() || state.hashedParts < session.parts.length) return unfinished();
   }
-  const shards = Math.max(2, Math.ceil(layout.images / recipe.dataset.shardSize));
+
+  const { folders } = state.listing, { sort } = state, { validationFraction } = recipe.dataset;
+  const layout = sort
+    ? decideListLayout(folders, validationFraction, { split: sort.given?.split ?? false, ...(sort.given?.label && { labels: sort.labels }) })
+    : decideLayout(folders, validationFraction);
+  if (layout.images === 0) {
+    await session.end();
+    throw await noImages(recipe.dataset, layout, state.listing.ignored);
+  }
+  const shardSize = Math.max(recipe.dataset.shardSize, Math.ceil(layout.images / mostShards));
+  const shards = Math.max(2, Math.ceil(layout.images / shardSize));
   const plan = planArtefacts(run, finishHash(state.hash), shards);
-  await once(store, `${plan.dataset}dataset.done`, async (signal) => {
-    await writeShards(store, plan.dataset, { sessionPrefix, state, layout, shards, recipe }, { ...context, signal });
-  }, { signal: context.signal, log: context.log });
+  if (!await writeOnce(store, plan, session, { layout, shards, shardSize, recipe, deadline }, context)) {
+    if (session.continuation.endsWith('/0')) await session.save();
+    log.info('shards written so far are kept', { continuation: session.continuation });
+    return unfinished();
+  }
 
   const summary = await readJson<DatasetSummary>(store, `${plan.dataset}dataset.json`);
-  await removeSession(store, sessionPrefix);
-  checkUsable(recipe, summary, await countTrainClasses(store, plan.dataset, summary));
-
-  await writeJson(store, `${runPrefix}plan.json`, plan);
+  try {
+    checkUsable(recipe, summary, await countTrainClasses(store, plan.dataset, summary));
+    // Before the session goes: a repetition of this call finds one or the other.
+    await writeJson(store, `${runPrefix}plan.json`, plan);
+  } finally {
+    await session.end();
+  }
   const { train, val } = summary.images;
-  context.log.info(`${train + val} images (${train} training, ${val} validation), ${summary.classes.length} classes, ${shards} shards`);
-  if (layout.leftAlone.images > 0) context.log.warn(`${layout.leftAlone.images} images are left alone: ${layout.leftAlone.why}`);
+  log.info(`${train + val} images (${train} training, ${val} validation), ${summary.classes.length} classes, ${shards} shards`);
+  if (layout.leftAlone.images > 0) log.warn(`${layout.leftAlone.images} images are left alone: ${layout.leftAlone.why}`);
   return { continuation: null, shards };
 }
 
-/** Lists on from where `state` ends, into one part file, until the end or the limits. */
-async function listPart(
-  images: ObjectStore, store: ObjectStore, sessionPrefix: string, before: ListingState, context: StageContext, limits: ListingLimits,
-): Promise<ListingState> {
-  const end = performance.now() + (limits.milliseconds ?? 300_000);
-  const folders = factsFromJson(before.folders);
-  const hash = structuredClone(before.hash);
-  let { after, ignored } = before;
-  let complete = true, objects = 0;
-
-  async function* lines(): AsyncGenerator<string> {
-    for await (const info of images.list('', after === null ? {} : { startAfter: after })) {
-      context.signal.throwIfAborted();
-      if (objects > 0 && (objects === limits.objects || performance.now() > end)) { complete = false; return; }
-      objects += 1;
-      after = info.key;
-      const kind = kindOf(info.key);
-      if (kind === 'other') ignored += 1;
-      if (kind !== 'image') continue;
-      addToFacts(folders, info.key);
-      const line = `${JSON.stringify([info.key, info.size, await contentTag(images, info)])}\n`;
-      addToHash(hash, line);
-      yield line;
-    }
-  }
-  await store.put(`${sessionPrefix}part-${before.parts}.jsonl`, Readable.from(lines(), { objectMode: false }), { flush: false });
-  return { after, complete, parts: before.parts + 1, ignored, folders: factsToJson(folders), hash };
+async function begin(images: ObjectStore, list: ListFile | undefined): Promise<ListingState> {
+  const nothing = { ignored: 0, folders: { root: 0, tops: new Map() } };
+  if (!list) return emptyState({ ...nothing, ranges: await discoverRanges(images) });
+  return { ...emptyState({ ...nothing, ranges: rangesBetween(null, [], null) }), sort: { version: list.version, file: 0, line: 0, read: false, runs: [], labels: [] } };
 }
 
-/** An etag that a copy of the file has too. Large files of a folder have one of their own making only. */
-async function contentTag(images: ObjectStore, info: ObjectInfo): Promise<string> {
-  if (!images.root.startsWith('file:') || !info.etag.includes('-')) return info.etag;
-  const hash = createHash('md5');
-  for await (const chunk of await images.getStream(info.key) as AsyncIterable<Buffer>) hash.update(chunk);
-  return hash.digest('hex');
-}
-
-function addToHash(hash: ListingHash, line: string): void {
-  hash.block.push(line);
-  if (hash.block.length < blockLines) return;
-  hash.digest = finishHash(hash);
-  hash.block = [];
-}
-
-function finishHash({ digest, block }: ListingHash): string {
-  return createHash('sha256').update(digest).update(block.join('')).digest('hex');
-}
-
-interface WriteInput {
-  readonly sessionPrefix: string;
-  readonly state: ListingState;
-  readonly layout: Layout;
-  readonly shards: number;
-  readonly recipe: Recipe;
-}
-
-async function writeShards(store: ObjectStore, prefix: string, input: WriteInput, context: StageContext): Promise<void> {
-  const { sessionPrefix, state, layout, shards, recipe } = input;
-  const labels = new Map(layout.classes.map((name, label) => [name, label]));
-  const sample = new HashSample(recipe.foreground.sampleImages);
-  const images = { train: 0, val: 0 };
-  const puts: Promise<unknown>[] = [];
-  const writeShard = async (shard: number, lines: readonly ListedImage[]): Promise<void> => {
-    context.signal.throwIfAborted();
-    const put = store.put(`${prefix}shard-${shardName(shard, input)}.jsonl`, jsonLines(lines), { contentType: 'application/jsonl' });
-    put.catch(() => {});
-    puts.push(put);
-    if (puts.length >= parallelPuts) await puts.shift();
+/** The state is left in the store at most once in `every` milliseconds, by whichever range has got further. */
+function saveNowAndThen(session: ListingSession, every: number): { maybe: () => Promise<boolean>; lost: () => Promise<boolean> } {
+  let last = performance.now(), saving = Promise.resolve(true);
+  return {
+    async maybe() {
+      if (performance.now() - last >= every) {
+        last = performance.now();
+        saving = saving.then((kept) => kept && session.save());
+      }
+      return saving;
+    },
+    async lost() { return !await saving; },
   };
-
-  let index = 0, shard = 0;
-  let lines: ListedImage[] = [];
-  for (let part = 0; part < state.parts; part++) {
-    for await (const [path, bytes, etag] of readLines<[string, number, string]>(store, `${sessionPrefix}part-${part}.jsonl`)) {
-      const place = layout.place(path);
-      if (!place) continue;
-      const image: ListedImage = { index: index++, path, bytes, etag, split: place.split, label: labels.get(place.className)! };
-      images[place.split] += 1;
-      if (place.split === 'train') sample.add(recipe.seed, image);
-      lines.push(image);
-      if (lines.length === recipe.dataset.shardSize) { await writeShard(shard++, lines); lines = []; }
-    }
-  }
-  // Array jobs need two shards at least: a small dataset has an empty second one.
-  while (shard < shards) { await writeShard(shard++, lines); lines = []; }
-  await Promise.all(puts);
-
-  await store.put(`${prefix}sample.jsonl`, jsonLines(sample.images()), { contentType: 'application/jsonl' });
-  const summary: DatasetSummary = {
-    classes: layout.classes, images, shards, ignored: state.ignored + layout.leftAlone.images,
-  };
-  await writeJson(store, `${prefix}dataset.json`, summary);
 }
 
-/**
- * A uniform sample without replacement of a stream of unknown length: the `size` images with the smallest hash of
- * (seed, path). It does not depend on how the listing was cut, and changes little when the dataset does.
- */
-class HashSample {
-  readonly #size: number;
-  #kept: { hash: string; image: ListedImage }[] = [];
-  /** Hash of the last one that is in, once there are enough. */
-  #limit = '~';
-
-  constructor(size: number) { this.#size = size; }
-
-  add(seed: number, image: ListedImage): void {
-    const hash = createHash('sha256').update(JSON.stringify([seed, 'sample', image.path])).digest('hex');
-    if (hash > this.#limit) return;
-    this.#kept.push({ hash, image });
-    if (this.#kept.length >= 2 * this.#size) this.#trim();
-  }
-
-  #trim(): void {
-    this.#kept.sort((a, b) => a.hash < b.hash ? -1 : 1);
-    this.#kept.length = Math.min(this.#kept.length, this.#size);
-    if (this.#kept.length === this.#size) this.#limit = this.#kept.at(-1)!.hash;
-  }
-
-  /** In the order of the listing. */
-  images(): ListedImage[] {
-    this.#trim();
-    return this.#kept.map(({ image }) => image).sort((a, b) => a.index - b.index);
+/** Hashes what is listed, to the deadline, after one part at least. */
+async function hashParts(session: ListingSession, deadline: Deadline, signal: AbortSignal): Promise<void> {
+  const state = session.state!;
+  for await (const part of mapAhead(session.parts.slice(state.hashedParts), partsAhead, (wanted) => session.getPart(wanted))) {
+    signal.throwIfAborted();
+    addToHash(state.hash, part);
+    state.hashedParts += 1;
+    if (deadline.passed()) return;
   }
 }
 
-async function noImages(url: string, layout: Layout, ignored: number): Promise<GenViewError> {
+interface WriteOnceInput { readonly layout: Layout; readonly shards: number; readonly shardSize: number; readonly recipe: Recipe; readonly deadline: Deadline }
+
+/** Writes the dataset unless it is there. @returns false at the deadline, also of the wait for another process that writes it */
+async function writeOnce(store: ObjectStore, plan: RunPlan, session: ListingSession, input: WriteOnceInput, context: StageContext): Promise<boolean> {
+  const { deadline } = input;
+  const { parts, state } = session;
+  // The work ends by itself at the deadline; a wait is ended a little later.
+  const limit = AbortSignal.timeout(Math.min(2 ** 31 - 1, Math.ceil(Math.max(0, deadline.left())) + 10_000));
+  try {
+    await once(store, `${plan.dataset}dataset.done`, (signal) => writeShards(store, plan.dataset, {
+      ...input, parts, getPart: (part) => session.getPart(part), ignored: state!.listing.ignored, signal,
+    }), { signal: AbortSignal.any([context.signal, limit]), log: context.log });
+    return true;
+  } catch (error) {
+    if (error instanceof Unfinished || (limit.aborted && error === limit.reason)) return false;
+    throw error;
+  }
+}
+
+async function noImages({ url, list }: Recipe['dataset'], layout: Layout, ignored: number): Promise<GenViewError> {
+  if (list !== undefined) return new GenViewError('DatasetEmpty', `dataset.list: ${list} names no images under ${url}${ignored > 0 ? ` (only ${ignored} other files)` : ''}`);
   if (url.startsWith('file:') && !await stat(fileURLToPath(url)).then((found) => found.isDirectory(), () => false)) {
     return new GenViewError('DatasetMissing', `dataset.url: there is no folder ${fileURLToPath(url)}; paths in a recipe are relative to the recipe's own folder`);
   }
@@ -236,7 +197,9 @@ async function noImages(url: string, layout: Layout, ignored: number): Promise<G
   return new GenViewError('DatasetEmpty', `dataset.url: no images in ${url}${others > 0 ? ` (only ${others} other files)` : ''}; expected train/<class>/ and val/<class>/, or <class>/, with .jpg, .png, .webp, .gif, .avif or .tiff files`);
 }
 
+/** As far as two. */
 async function countTrainClasses(store: ObjectStore, prefix: string, summary: DatasetSummary): Promise<number> {
+  if (summary.classes.length < 2 || summary.images.train === 0) return Math.min(summary.classes.length, summary.images.train);
   const seen = new Set<number>();
   for (let shard = 0; shard < summary.shards; shard++) {
     for await (const { split, label } of readLines<ListedImage>(store, `${prefix}shard-${shardName(shard, summary)}.jsonl`)) {
@@ -261,20 +224,4 @@ function checkUsable(recipe: Recipe, { classes, images }: DatasetSummary, trainC
   if (images.val === 0) {
     throw new GenViewError('NoValidationImages', `dataset.url: no validation images in ${url}; add val/<class>/ or raise dataset.validationFraction (${recipe.dataset.validationFraction})`);
   }
-}
-
-async function removeSession(store: ObjectStore, prefix: string): Promise<void> {
-  const keys = [];
-  for await (const { key } of store.list(prefix)) keys.push(key);
-  for (const key of keys) await store.delete(key);
-}
-
-/** Listings that were begun more than a week ago and never ended. Another process may be at a younger one. */
-async function removeOldSessions(store: ObjectStore, listings: string): Promise<void> {
-  const old = new Set<string>();
-  for await (const { key } of store.list(listings)) {
-    const session = key.slice(listings.length).split('/', 1)[0]!;
-    if (Date.now() - parseInt(session, 36) > 7 * 86_400_000) old.add(session);
-  }
-  for (const session of old) await removeSession(store, `${listings}${session}/`);
 }

@@ -54,7 +54,11 @@ export function isWellFormed(key: string): boolean {
   return !/\p{Surrogate}/u.test(key);
 }
 
+/** Code units from which on JavaScript's order is not that of the UTF-8 bytes. */
+const beyond = /[\uD800-\uFFFF]/;
+
 /** Order of the UTF-8 bytes: the order of `ObjectStore.list`. (JavaScript's own order differs above U+FFFF.) */
 export function compareKeys(a: string, b: string): number {
+  if (!beyond.test(a) && !beyond.test(b)) return a < b ? -1 : a > b ? 1 : 0;
   return Buffer.compare(encodeName(a), encodeName(b));
 }

@@ -33,6 +33,11 @@ export interface ObjectStore {
   head(key: string): Promise<ObjectInfo | undefined>;
   /** Keys in the order of their UTF-8 bytes, from after `startAfter`. */
   list(prefix: string, options?: { startAfter?: string }): AsyncIterable<ObjectInfo>;
+  /**
+   * Folders directly below `prefix`, each with the prefix and a slash at the end, in order; an array for each request, which may be
+   * empty. Only where a request tells a thousand keys at most, so that a long listing gains by being cut up.
+   */
+  folders?(prefix: string): AsyncIterable<string[]>;
   /** No error when absent. */
   delete(key: string): Promise<void>;
 }

@@ -178,6 +178,20 @@ export class S3Store implements ObjectStore {
     } while (token !== undefined);
   }
 
+  async *folders(prefix: string): AsyncIterable<string[]> {
+    checkPrefix(this.root, prefix);
+    const { sdk, client } = await this.#client();
+    let token: string | undefined;
+    do {
+      let page;
+      try {
+        page = await client.send(new sdk.ListObjectsV2Command({ Bucket: this.#bucket, Prefix: this.#prefix + prefix, Delimiter: '/', EncodingType: 'url', ...(token !== undefined && { ContinuationToken: token }) }));
+      } catch (error) { throw this.#error(error, prefix); }
+      yield (page.CommonPrefixes ?? []).map(({ Prefix = '' }) => decodeURIComponent(Prefix.replaceAll('+', ' ')).slice(this.#prefix.length));
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
+  }
+
   async delete(key: string): Promise<void> {
     const Key = this.#key(key);
     try {

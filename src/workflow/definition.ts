@@ -34,6 +34,10 @@ const longestRun = 60 * 86_400;
 const lambdaRetry: readonly Retrier[] = [{
   ErrorEquals: ['Lambda.ServiceException', 'Lambda.AWSLambdaException', 'Lambda.SdkClientException', 'Lambda.TooManyRequestsException'],
   IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, JitterStrategy: 'FULL',
+}, {
+  // Ended by Lambda, or by themselves just before: functions repeat a call without doing anything twice, and go on where they can.
+  ErrorEquals: ['FunctionTimedOut', 'Sandbox.Timedout', 'Lambda.Unknown'],
+  IntervalSeconds: 5, MaxAttempts: 3, BackoffRate: 2, JitterStrategy: 'FULL',
 }];
 /** Of the submission only: what goes wrong inside a job is Batch's retry strategy. */
 const batchRetry: readonly Retrier[] = [{

@@ -64,19 +64,19 @@ describe('fine-tuning', () => {
 describe('choice of labelled images', () => {
   const images = Array.from({ length: 330 }, (_, index) => ({ index, path: `train/${index}.png`, label: index < 100 ? 0 : index < 325 ? 1 : 2 }));
 
-  it('takes the fraction of every class, at least one image, by seed', () => {
-    const chosen = chooseLabelled(images, 0.1, 7);
+  it('takes the fraction of every class, at least one image, by seed', async () => {
+    const chosen = await chooseLabelled(() => images, 0.1, 7);
     const counts = [0, 1, 2].map((label) => images.filter((image) => image.label === label && chosen.has(image.index)).length);
     expect(counts).toEqual([10, 23, 1]);
-    const reversed = chooseLabelled(images.toReversed(), 0.1, 7);
+    const reversed = await chooseLabelled(() => images.toReversed(), 0.1, 7);
     expect(images.filter(({ index }) => reversed.has(index))).toEqual(images.filter(({ index }) => chosen.has(index)));
-    expect(chooseLabelled(images, 0.1, 8)).not.toEqual(chosen);
+    expect(await chooseLabelled(() => images, 0.1, 8)).not.toEqual(chosen);
   });
 
-  it('grows without exchanging images, and is the same in the other classes when one changes', () => {
-    const small = chooseLabelled(images, 0.1, 7), large = chooseLabelled(images, 0.3, 7);
+  it('grows without exchanging images, and is the same in the other classes when one changes', async () => {
+    const small = await chooseLabelled(() => images, 0.1, 7), large = await chooseLabelled(() => images, 0.3, 7);
     expect([...small].every((index) => large.has(index))).toBe(true);
-    const others = chooseLabelled(images.filter(({ label }) => label !== 1), 0.1, 7);
+    const others = await chooseLabelled(() => images.filter(({ label }) => label !== 1), 0.1, 7);
     expect([...others].every((index) => small.has(index))).toBe(true);
   });
 });

@@ -133,6 +133,8 @@ describe('a faulty recipe is refused with file, line and field', () => {
     ['a missing field', 'name: a\ndataset:\n  shardSize: 3', 'r.yaml:2: dataset.url: is missing'],
     ['a missing dataset', 'name: a', 'r.yaml:1: dataset: is missing'],
     ['a name that is no name', 'name: my experiment\ndataset: { url: x }', 'r.yaml:1: name: must be 1 to 48 letters, digits and dashes, and begin with a letter or a digit; it is the text "my experiment"'],
+    ['a list of no known kind', 'name: a\ndataset:\n  url: x\n  list: files.csv', 'r.yaml:4: dataset.list: is files.csv, but must end in .json (manifest.json of an S3 Inventory), .jsonl or .jsonl.gz'],
+    ['a list of the embedded dataset', 'name: a\ndataset: { url: "builtin:demo", list: a.jsonl }', 'r.yaml:2: dataset.list: has no meaning with the embedded dataset builtin:demo; remove it'],
     ['no variant', `${minimal}variants: []`, 'r.yaml:3: variants: needs at least 1 entry, not 0'],
     ['a number out of range', `${minimal}foreground: { quantile: 1 }`, 'r.yaml:3: foreground.quantile: must be less than 1, not 1'],
     ['a negative number', `${minimal}pretraining: { optimizer: { learningRate: -1 } }`, 'r.yaml:3: pretraining.optimizer.learningRate: must be greater than 0, not -1'],

@@ -81,6 +81,20 @@ describe('ResolveRecipe', () => {
     await expect(resolve()).rejects.toMatchObject({ code, message: expect.stringMatching(message) as unknown });
   });
 
+  it('finds the list that names the images, beside the recipe', async () => {
+    await writeFile(recipe, text.replace('dataset: { url: images }', 'dataset: { url: "s3://pictures/set", list: lists/all.jsonl }'));
+    await expect(resolve()).rejects.toMatchObject({ code: 'DatasetMissing', message: expect.stringMatching(/^dataset\.list: there is no file file:.*\/lists\/all\.jsonl; paths in a recipe/) as unknown });
+    await openStore(folder).put('lists/all.jsonl', '');
+    const { runId } = await resolve();
+    const { recipe: { dataset } } = await readJson<ResolvedRun>(openStore(store), `runs/${runId}/recipe.json`);
+    expect(dataset).toMatchObject({ url: 's3://pictures/set/', list: `${pathToFileURL(folder).href}/lists/all.jsonl` });
+  });
+
+  it('says where a list belongs that stands in the place of the images', async () => {
+    await writeFile(recipe, text.replace('url: images', 'url: all.jsonl'));
+    await expect(resolve()).rejects.toThrow(/^dataset\.url: there are no files at .*; dataset\.url is where the images are; a file that names them goes into dataset\.list$/);
+  });
+
   it('refuses a generator that this version cannot run', async () => {
     await writeFile(recipe, `${text}generation: { generator: models/unclip }\n`);
     await expect(resolve()).rejects.toMatchObject({

@@ -11,6 +11,10 @@ import type { DatasetSummary, ListedImage, ResolvedRun, RunPlan } from '../../sr
 import { type ListingLimits, shardDataset } from '../../src/stages/shardDataset.ts';
 import { openStore, readJson, readLines, writeJson } from '../../src/storage/index.ts';
 import { codeOf, keysOf, oddKeys } from '../storage/objectStoreContract.ts';
+import { recordedDatasets } from './listedDatasets.ts';
+
+/** Made by version 0.1.0 from `recordedDatasets`: address of everything, and SHA-256 of each object of the dataset. */
+const golden = JSON.parse(readFileSync(new URL('golden/listings.json', import.meta.url), 'utf8')) as Record<string, { plan: RunPlan; objects: Record<string, string> }>;
 
 const base = mkdtempSync(path.join(os.tmpdir(), 'genview-shards-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
@@ -172,15 +176,29 @@ describe('ShardDataset', () => {
   it('repeats a call, and a call whose answer was lost', async () => {
     const folder = dataset([...numbered('train/a', 5), ...numbered('train/b', 5), ...numbered('val/a', 2)]);
     const { run, storeFolder } = await prepare(folder);
-    const limits = { objects: 7 };
+    const limits = { objects: 5 };
     const first = await shardDataset({ run }, context, limits);
+    expect(first.continuation).toMatch(/^[0-9a-z]+-[0-9a-z]+\/1$/);
     const second = await shardDataset({ run, continuation: first.continuation }, context, limits);
-    expect(await shardDataset({ run, continuation: first.continuation }, context, limits)).toEqual(second);
-    expect(await shardDataset({ run, continuation: second.continuation }, context, limits)).toEqual({ continuation: null, shards: 3 });
+    // The newest state counts: a repeated call does not list again what is listed.
+    expect(await shardDataset({ run, continuation: first.continuation }, context, limits)).toEqual({ continuation: null, shards: 3 });
     const plan = readFileSync(path.join(storeFolder, 'runs/test-1/plan.json'), 'utf8');
-    let { continuation } = await shardDataset({ run, continuation: second.continuation }, context, limits);
-    while (continuation !== null) ({ continuation } = await shardDataset({ run, continuation }, context, limits));
+    for (const { continuation } of [first, second]) expect(await shardDataset({ run, continuation }, context, limits)).toEqual({ continuation: null, shards: 3 });
+    expect(readdirSync(path.join(storeFolder, 'runs/test-1')).toSorted()).toEqual(['plan.json', 'recipe.json']);
+    await list(folder, {}, limits, storeFolder);
     expect(readFileSync(path.join(storeFolder, 'runs/test-1/plan.json'), 'utf8')).toBe(plan);
+  });
+
+  it.each(Object.keys(recordedDatasets))('gives the recorded dataset "%s" the address and the bytes that version 0.1.0 gave it', async (name) => {
+    const { plan, objects } = golden[name]!;
+    const folder = dataset(recordedDatasets[name]!);
+    for (const limits of [undefined, { objects: 300 }]) {
+      const made = await list(folder, { shardSize: 500, sampleImages: 100, validationFraction: 0.1, batch: 256, epochs: 200 }, limits);
+      expect(made.plan.dataset).toBe(plan.dataset);
+      const store = openStore(made.storeFolder), digests: Record<string, string> = {};
+      for await (const { key } of store.list(plan.dataset)) digests[key.slice(plan.dataset.length)] = createHash('sha256').update(await store.get(key)).digest('hex');
+      expect(digests).toEqual(objects);
+    }
   });
 
   it('lets two runs list at once', async () => {

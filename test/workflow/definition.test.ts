@@ -90,6 +90,15 @@ describe('the workflow', () => {
     expect(failed.clock.sleeps).toEqual([limit]);
   });
 
+  it('calls a function again that Lambda ended, three times', async () => {
+    for (const error of ['Sandbox.Timedout', 'FunctionTimedOut', 'Lambda.Unknown']) {
+      const ended = world([], { 'shard-dataset': new StatesError(error, '') });
+      await expect(ended.run()).rejects.toMatchObject({ error });
+      expect(ended.clock.sleeps).toHaveLength(3);
+      expect(ended.calls.filter((name) => name === 'shard-dataset')).toHaveLength(4);
+    }
+  });
+
   it('is accepted by an independent validator', () => {
     expect(validate(buildWorkflow(localRefs))).toMatchObject({ isValid: true, errors: [] });
   });
