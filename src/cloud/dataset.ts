@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { lineInvalid, type ListFile, openListFile, readListLines } from '../dataset/list/listFile.ts';
 import { addToFacts, decideLayout, kindOf, type FolderFacts } from '../dataset/layout.ts';
 import type { DatasetSize } from '../estimate/work.ts';
 import type { Log } from '../log.ts';
@@ -30,6 +31,40 @@ export async function listDataset(store: ObjectStore, validationFraction: number
     if (Date.now() - reported > 5000) { reported = Date.now(); context.log.info(`listing ${store.root}: ${images.toLocaleString('en')} images so far`); }
   }
   return { ...splitsOf(facts, validationFraction), bytes, content: hash.digest('hex').slice(0, 8) };
+}
+
+/** Bytes of an image where a list does not tell: about those of a photograph of ImageNet. */
+const assumedBytes = 110_000;
+
+/** Reads a dataset that is given as a list and counts its images by split, as ShardDataset will. */
+export async function readDatasetList(url: string, root: string, validationFraction: number, context: { readonly log: Log; readonly signal: AbortSignal }): Promise<ListedDataset> {
+  const list = await openListFile(url, root), facts: FolderFacts = { root: 0, tops: new Map() }, given = { train: 0, val: 0 };
+  let bytes = 0, images = 0, labelled = 0, reported = Date.now();
+  for (const file of list.files.keys()) {
+    let line = 0;
+    for await (const lines of readListLines(list, file)) {
+      context.signal.throwIfAborted();
+      for (const text of lines) {
+        line += 1;
+        const entry = parsed(list, file, line, text);
+        if (entry === undefined || entry === 'other') continue;
+        addToFacts(facts, entry.path);
+        if (entry.split !== undefined) given[entry.split] += 1;
+        if (entry.label !== undefined) labelled += 1;
+        bytes += entry.bytes ?? assumedBytes;
+        images += 1;
+      }
+      if (Date.now() - reported > 5000) { reported = Date.now(); context.log.info(`reading ${url}: ${images.toLocaleString('en')} images so far`); }
+    }
+  }
+  // With labels every image has a place, in whatever folder it lies.
+  const share = Math.round(images * validationFraction), flat = { train: images - share, val: share };
+  const splits = given.train + given.val === images ? given : labelled === images ? flat : splitsOf(facts, validationFraction);
+  return { ...splits, bytes, content: contentHash({ list: list.version, root }).slice(0, 8) };
+}
+
+function parsed(list: ListFile, file: number, line: number, text: string): ReturnType<ListFile['parse']> {
+  try { return list.parse(text); } catch (error) { throw lineInvalid(list, file, line, (error as Error).message); }
 }
 
 function splitsOf(facts: FolderFacts, validationFraction: number): { train: number; val: number } {

@@ -1,15 +1,17 @@
+import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { DatasetSize } from '../estimate/work.ts';
 import type { Log } from '../log.ts';
+import { kindOfList } from '../recipe/location.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { contentHash } from '../stages/artefacts.ts';
 import type { ResolvedRun } from '../stages/contract.ts';
 import { identifyRun } from '../stages/resolveRecipe.ts';
 import { openStore, splitUrl, writeJson } from '../storage/index.ts';
 import type { Clients } from './clients.ts';
-import { demoDataset, listDataset, type ListedDataset, uploadFolder } from './dataset.ts';
+import { demoDataset, listDataset, type ListedDataset, readDatasetList, uploadFolder } from './dataset.ts';
 import type { Deployment } from './deployment.ts';
 import { attemptOfName, describeExecution, executionArn, executionName, type ExecutionDetails, redriveExecution, startExecution } from './executions.ts';
 import { executionsByRun } from './runs.ts';
@@ -27,20 +29,21 @@ interface Context {
 export async function measureDataset({ dataset }: Recipe, context: Context, assumed?: DatasetSize): Promise<ListedDataset> {
   if (dataset.url === 'builtin:demo') return demoDataset;
   if (assumed !== undefined) return { ...assumed, content: contentHash('not listed').slice(0, 8) };
-  return listDataset(openStore(dataset.url), dataset.validationFraction, context);
+  return dataset.list === undefined ? listDataset(openStore(dataset.url), dataset.validationFraction, context) : readDatasetList(dataset.list, dataset.url, dataset.validationFraction, context);
 }
 
 /** What of a recipe lies on this machine only, where the cloud cannot read it. */
-export function localParts({ dataset, foreground }: Recipe): { readonly dataset?: string; readonly encoder?: string } {
-  const local = (url: string): boolean => url.startsWith('file:');
-  return { ...(local(dataset.url) && { dataset: dataset.url }), ...(local(foreground.encoder.model) && { encoder: foreground.encoder.model }) };
+export function localParts({ dataset, foreground }: Recipe): { readonly dataset?: string; readonly list?: string; readonly encoder?: string } {
+  const local = (url: string): boolean => url.startsWith('file:'), { list } = dataset;
+  return { ...(local(dataset.url) && { dataset: dataset.url }), ...(list !== undefined && local(list) && { list }), ...(local(foreground.encoder.model) && { encoder: foreground.encoder.model }) };
 }
 
 /** Throws `NotInCloud`, which says how to bring it there, when something of the recipe lies on this machine only. */
 export function refuseLocalParts(recipe: Recipe, store: string): void {
-  const { dataset, encoder } = localParts(recipe);
+  const { dataset, list, encoder } = localParts(recipe);
   const problems = [
     ...dataset === undefined ? [] : [`dataset.url is the folder ${fileURLToPath(dataset)}: --upload copies it to ${datasetPlace(dataset, store)}, or copy it yourself and write the URL: aws s3 sync '${fileURLToPath(dataset)}' ${datasetPlace(dataset, store)}`],
+    ...list === undefined ? [] : [`dataset.list is the file ${fileURLToPath(list)}: ${kindOfList(list) === 'inventory' ? 'an inventory is read where S3 wrote it; give its s3:// URL' : `--upload copies it to ${inputsOf(store)}datasets/lists/`}`],
     ...encoder === undefined ? [] : [`foreground.encoder.model is the file ${fileURLToPath(encoder)}: --upload copies it to ${inputsOf(store)}models/`],
   ];
   if (problems.length > 0) throw new GenViewError('NotInCloud', problems.join('\n'));
@@ -61,7 +64,7 @@ function datasetPlace(url: string, store: string): string {
 
 /** Copies what lies on this machine into the store. Throws `DatasetInTheWay`. @returns the recipe with the new places */
 export async function uploadLocalParts(recipe: Recipe, models: ResolvedRun['models'], store: string, context: Context): Promise<Recipe> {
-  const { dataset, encoder } = localParts(recipe);
+  const { dataset, list, encoder } = localParts(recipe);
   let uploaded = recipe;
   if (dataset !== undefined) {
     const place = datasetPlace(dataset, store), from = openStore(dataset), to = openStore(place);
@@ -73,6 +76,13 @@ export async function uploadLocalParts(recipe: Recipe, models: ResolvedRun['mode
     const { copied, present } = await uploadFolder(from, to, context);
     context.log.info(`${place}: ${copied} files copied, ${present} were there`);
     uploaded = { ...uploaded, dataset: { ...uploaded.dataset, url: to.root } };
+  }
+  if (list !== undefined) {
+    if (kindOfList(list) === 'inventory') refuseLocalParts(recipe, store);
+    const { store: folder, key } = splitUrl(list), bytes = await folder.get(key);
+    const to = openStore(inputsOf(store)), place = `datasets/lists/${createHash('sha256').update(bytes).digest('hex').slice(0, 16)}/${key}`;
+    if (!await to.head(place)) await to.put(place, bytes);
+    uploaded = { ...uploaded, dataset: { ...uploaded.dataset, list: to.url(place) } };
   }
   if (encoder !== undefined) {
     const { store: folder, key } = splitUrl(encoder);

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { demoDataset, listDataset } from '../../src/cloud/dataset.ts';
+import { demoDataset, listDataset, readDatasetList } from '../../src/cloud/dataset.ts';
 import { inputsOf, localParts, refuseLocalParts } from '../../src/cloud/submit.ts';
 import { renderDemoDataset } from '../../src/demo/dataset.ts';
 import { silentLog } from '../../src/log.ts';
@@ -32,6 +32,19 @@ it('counts the images of each split and their bytes, and the content changes wit
 it('without a validation folder a share of the images validates', async () => {
   for (let i = 0; i < 20; i++) await put(`b/c${i % 2}/${i}.jpg`, 'x');
   expect(await listDataset(openStore(path.join(folder, 'b')), 0.25, context)).toMatchObject({ train: 15, val: 5, bytes: 20 });
+});
+
+it('a dataset given as a list is counted by its lines, and its content is the list', async () => {
+  const list = async (name: string, lines: readonly unknown[]) => {
+    await put(name, lines.map((line) => JSON.stringify(line)).join('\n'));
+    return readDatasetList(openStore(folder).url(name), 's3://bucket/images/', 0.25, context);
+  };
+  const split = await list('split.jsonl', [{ path: 'a.jpg', split: 'train', bytes: 10 }, { path: 'b.jpg', split: 'val', bytes: 30 }, { path: 'c.jpg', split: 'train', bytes: 2 }]);
+  expect(split).toEqual({ train: 2, val: 1, bytes: 42, content: expect.stringMatching(/^[0-9a-f]{8}$/) as string });
+  expect(await list('labels.jsonl', Array.from({ length: 8 }, (_, i) => ({ path: `${i}.jpg`, label: i % 2 })))).toMatchObject({ train: 6, val: 2, bytes: 880_000 });
+  expect(await list('folders.jsonl', ['train/x/1.jpg', 'train/y/2.jpg', 'val/x/3.jpg'])).toMatchObject({ train: 2, val: 1 });
+  expect((await list('split.jsonl', [{ path: 'a.jpg', split: 'train' }, { path: 'b.jpg', split: 'val' }])).content).not.toBe(split.content);
+  await expect(list('bad.jsonl', ['a.jpg', { split: 'train' }])).rejects.toThrow(/bad\.jsonl line 2: must have a path or a url/);
 });
 
 it('the embedded dataset has as many images as are said of it', async () => {
