@@ -38,6 +38,7 @@ const { values, positionals: entries } = parseArgs({
 if (values.out === undefined || entries.length === 0) throw new Error('usage: bundle.ts --out <folder> [--with <package>]… [--outside <package>]… <entry.ts>…');
 const out = path.resolve(values.out);
 const outside = [...native, ...optional.filter((name) => existsSync(path.join(root, 'node_modules', name))), ...values.outside];
+const packages = withDependencies([...outside, ...values.with]);
 
 const { metafile } = await build({
   absWorkingDir: root,
@@ -63,7 +64,6 @@ const { metafile } = await build({
   logLevel: 'warning',
 });
 
-const packages = withDependencies([...outside, ...values.with]);
 for (const folder of packages) copyPackage(folder);
 
 // Whatever the programs import must be there: a name that is neither Node's nor copied would only fail in the image.
