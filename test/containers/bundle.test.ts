@@ -30,7 +30,7 @@ describe('the bundle of the programs', () => {
     expect(text).toMatch(/^error: no stage given; usage: <[a-z |-]+> --run <url> \[--variant <name>\]\n$/);
   });
 
-  it('finds its own version, the native libraries and the store', () => {
+  it('finds its own version and the store', () => {
     const { status, text } = node('containers/foreground/main.mjs', 'fit-foreground', '--run', 'runs/none/');
     const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
     expect(text).toMatch(new RegExp(`^fit-foreground, attempt 1: genview ${version}, node ${process.versions.node}, onnxruntime \\d`));
@@ -43,6 +43,11 @@ describe('the bundle of the programs', () => {
     expect(found).toEqual(expect.arrayContaining(['onnxruntime-node', 'onnxruntime-common', 'sharp', 'koffi']));
     for (const absent of ['tsx', 'esbuild', 'typescript', 'echarts', 'zod', '@tensorflow/tfjs', '@aws-sdk/client-s3']) expect(found).not.toContain(absent);
     expect(readdirSync(path.join(folder, 'node_modules', 'onnxruntime-node', 'bin', 'napi-v6'))).toEqual([process.platform]);
+  });
+
+  it('loads the native libraries from there', () => {
+    const load = 'for (const name of ["onnxruntime-node", "sharp", "koffi"]) { await import(name); console.log(name); }';
+    expect(node('--input-type=module', '--eval', load)).toEqual({ status: 0, text: 'onnxruntime-node\nsharp\nkoffi\n' });
   });
 
   it('refuses to leave out what it imports', () => {

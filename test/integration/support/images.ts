@@ -48,9 +48,10 @@ const npm = async (...args: string[]): Promise<string> => (await exec('npm', arg
 /** Makes `<folder>/cache`: npm's own cache where that has every package of the lock file, which it has after `npm ci`; else filled from the registry. */
 async function collectPackages(folder: string): Promise<void> {
   const cache = path.join(folder, 'cache'), own = path.join(await npm('config', 'get', 'cache'), '_cacache');
-  const { packages } = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')) as { packages: Readonly<Record<string, { integrity?: string; dev?: boolean; os?: string[]; cpu?: string[]; libc?: string[] }>> };
-  const complete = Object.values(packages).every(({ integrity, dev, os: systems = [process.platform], cpu = [process.arch], libc = ['glibc'] }) => {
-    if (integrity === undefined || dev === true || !systems.includes(process.platform) || !cpu.includes(process.arch) || !libc.includes('glibc')) return true;
+  const { packages } = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')) as { packages: Readonly<Record<string, { integrity?: string; dev?: boolean }>> };
+  const complete = Object.entries(packages).every(([place, { integrity, dev }]) => {
+    // Of optional ones those of other platforms are not installed here, and will not be there.
+    if (integrity === undefined || dev === true || !existsSync(path.join(root, place))) return true;
     const digest = Buffer.from(integrity.slice(integrity.indexOf('-') + 1), 'base64').toString('hex');
     return existsSync(path.join(own, 'content-v2', integrity.slice(0, integrity.indexOf('-')), digest.slice(0, 2), digest.slice(2, 4), digest.slice(4)));
   });
