@@ -23,6 +23,16 @@ export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, n) => product * n, 1);
 }
 
+/** A tensor of zeros. */
+export function emptyTensor(dtype: DataType, shape: readonly number[]): HostTensor {
+  const size = sizeOf(shape);
+  switch (dtype) {
+    case 'float32': return { shape: [...shape], dtype, data: new Float32Array(size) };
+    case 'int32': return { shape: [...shape], dtype, data: new Int32Array(size) };
+    case 'bool': return { shape: [...shape], dtype, data: new Uint8Array(size) };
+  }
+}
+
 /** A float32 tensor over `data` (not copied). Throws a RangeError when the length does not match the shape. */
 export function float32(data: Float32Array | readonly number[], shape: readonly number[]): HostTensor<'float32'> {
   const values = data instanceof Float32Array ? data : Float32Array.from(data);

@@ -33,12 +33,34 @@ function isBlockable({ op, inputs, attributes }: Node, block: number): boolean {
   return filter.data === undefined && filter.shape.length === 4 && filter.shape[0]! % block === 0 && filter.shape[1]! % block === 0 && filter.shape[2]! * filter.shape[3]! > 1;
 }
 
+/** Where a filter comes from: of an input gradient it is one with its channels exchanged, its taps rotated by 180 degrees. */
+function originOf(filter: Value): { source: Value; exchanged: boolean; rotated: boolean } {
+  if (filter.node?.op !== 'Transpose' || (filter.node.attributes['perm'] as readonly number[]).join() !== '1,0,2,3') return { source: filter, exchanged: false, rotated: false };
+  const exchanged = filter.node.inputs[0]!, slice = exchanged.node?.op === 'Reshape' ? exchanged.node.inputs[0]!.node : undefined;
+  const [flat, begin, , axes, step] = slice?.op === 'Slice' ? slice.inputs : [];
+  const only = (value: Value | undefined): number => (value?.data?.length === 1 ? Number(value.data[0]) : NaN);
+  if (flat?.node?.op !== 'Reshape' || flat.shape.length !== 3 || only(axes) !== 2 || only(step) !== -1 || only(begin) !== flat.shape[2]! - 1 || slice!.outputs[0]!.shape[2] !== flat.shape[2]) return { source: exchanged, exchanged: true, rotated: false };
+  const source = flat.node.inputs[0]!;
+  return source.shape.join() === exchanged.shape.join() ? { source, exchanged: true, rotated: true } : { source: exchanged, exchanged: true, rotated: false };
+}
+
+/** Nodes that something reads; what only the unblocked form of a convolution needed goes. */
+function withoutUnused(nodes: readonly WrittenNode[], read: Set<string>): WrittenNode[] {
+  const kept = nodes.toReversed().filter(({ inputs, outputs }) => {
+    if (!outputs.some((output) => read.has(output))) return false;
+    for (const input of inputs) read.add(input);
+    return true;
+  });
+  return kept.toReversed();
+}
+
 /**
  * Writes nodes with their convolutions blocked: ReorderInput, a blocked Conv, ReorderOutput, and the filter reordered in the
  * graph. An input or a filter that several convolutions read is reordered once.
  * @param block channels that are stored side by side; 0 leaves convolutions as they are
+ * @param needed names of the values that something outside the nodes reads: nodes that serve none of them are left out. @default all
  */
-export function writeNodes(nodes: readonly Node[], names: Names, block: number): WrittenNode[] {
+export function writeNodes(nodes: readonly Node[], names: Names, block: number, needed?: readonly string[]): WrittenNode[] {
   const written: WrittenNode[] = [], done = new Set<string>();
   /** The name of what `write` makes, written once. */
   const once = (name: string, write: () => void): string => {
@@ -51,14 +73,31 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number):
   };
   const reorderedFilter = (filter: Value): string => {
     const name = `${names.of(filter)}:blocked filter`;
-    // A filter with its channels exchanged (of an input gradient) is moved once, not twice.
-    const exchanged = filter.node?.op === 'Transpose' && (filter.node.attributes['perm'] as readonly number[]).join() === '1,0,2,3';
-    const source = exchanged ? filter.node.inputs[0]! : filter, [a, b, h, w] = source.shape as [number, number, number, number];
-    return once(name, () => written.push(
-      { op: 'Reshape', inputs: [names.of(source), names.ints([a / block, block, b / block, block, h, w])], outputs: [`${name}:blocks`], attributes: {} },
-      { op: 'Transpose', inputs: [`${name}:blocks`], outputs: [`${name}:moved`], attributes: { perm: exchanged ? [2, 0, 4, 5, 1, 3] : [0, 2, 4, 5, 3, 1] } },
-      { op: 'Reshape', inputs: [`${name}:moved`, names.ints(filter.shape)], outputs: [name], attributes: {} },
-    ));
+    return once(name, () => {
+      let last = '';
+      const write = (op: string, suffix: string, more: readonly string[], attributes: WrittenNode['attributes'] = {}): void => {
+        written.push({ op, inputs: [last, ...more], outputs: [`${name}${suffix}`], attributes });
+        last = `${name}${suffix}`;
+      };
+      const { source, exchanged, rotated } = originOf(filter), [a, b, h, w] = source.shape as [number, number, number, number];
+      last = names.of(source);
+      // A few exchanges of axes, each of large pieces: one Transpose over all of them takes twice as long.
+      if (exchanged) {
+        write('Reshape', ':taps', [names.ints([a, b, h * w])]);
+        write('Transpose', ':outer', [], { perm: [0, 2, 1] });
+        if (rotated) write('Slice', ':rotated', [names.ints([h * w - 1]), names.ints([-2147483648]), names.ints([1]), names.ints([-1])]);
+        write('Reshape', ':blocks', [names.ints([a / block, block, h * w, b / block, block])]);
+        write('Transpose', ':moved', [], { perm: [3, 0, 2, 1, 4] });
+      } else {
+        write('Reshape', ':taps', [names.ints([a * b, h * w])]);
+        write('Transpose', ':outer', [], { perm: [1, 0] });
+        write('Reshape', ':rows', [names.ints([h * w * a / block, block, b])]);
+        write('Transpose', ':inner', [], { perm: [0, 2, 1] });
+        write('Reshape', ':blocks', [names.ints([h * w, a * b / block ** 2, block ** 2])]);
+        write('Transpose', ':moved', [], { perm: [1, 0, 2] });
+      }
+      write('Reshape', '', [names.ints(filter.shape)]);
+    });
   };
   for (const node of nodes) {
     const outputs = node.outputs.map((value) => names.of(value));
@@ -73,5 +112,5 @@ export function writeNodes(nodes: readonly Node[], names: Names, block: number):
       { op: 'ReorderOutput', domain: blockedDomain, inputs: [result], outputs, attributes: { channels: filter.shape[0]! } },
     );
   }
-  return written;
+  return needed ? withoutUnused(written, new Set(needed)) : written;
 }

@@ -166,7 +166,7 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
       return label;
     },
   };
-  const written = precision === 'float32' ? writeNodes(nodes, naming, block) : writeHalfPrecision(nodes, naming, Object.values(outputs), precision, choose);
+  const written = precision === 'float32' ? writeNodes(nodes, naming, block, [...Object.keys(outputs), ...copies.flatMap(({ inputs }) => inputs)]) : writeHalfPrecision(nodes, naming, Object.values(outputs), precision, choose);
   return {
     nodes: [...written, ...copies].map(nodeMessage),
     constants: [...initializers.map((value) => ({ label: nameOf(value), value })), ...[...vectors].map(([label, value]) => ({ label, value }))],

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
+import { sessionOptions } from './onnxruntime.ts';
 import { blockedDomain } from '../compiler/blocking.ts';
 import { emit, readModel } from '../compiler/emit.ts';
 import { Graph } from '../compiler/graph.ts';
@@ -26,7 +27,7 @@ async function probe(): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'genview-'));
   try {
     const file = join(folder, 'optimized.onnx');
-    const session = await ort.InferenceSession.create(emit('probe', { result }).bytes, { graphOptimizationLevel: 'all', optimizedModelFilePath: file, logSeverityLevel: 3 });
+    const session = await ort.InferenceSession.create(emit('probe', { result }).bytes, { ...sessionOptions(1), optimizedModelFilePath: file });
     await session.release();
     const model = readModel(await readFile(file));
     const blocked = model.graph.node.find(({ op_type, domain }) => op_type === 'Conv' && domain === blockedDomain);

@@ -2,10 +2,11 @@ import * as tf from '@tensorflow/tfjs';
 import { emit, largestModel, type EmitOptions, type Model } from '../compiler/emit.ts';
 import type { Value } from '../compiler/graph.ts';
 import { emitLoop } from '../compiler/loop.ts';
+import { overwritable } from '../compiler/overwriting.ts';
 import type { Precision } from '../compiler/precision.ts';
 import { record, type Recording } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
-import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import { emptyTensor, type DataType, type HostTensor, type NamedTensors } from '../tensor.ts';
 import { channelBlock } from './channelBlock.ts';
 import { currentDevice } from './device.ts';
 import { executorName } from './executor.ts';
@@ -53,6 +54,8 @@ interface Design {
   readonly outputs: Readonly<Record<string, Output>>;
   /** Names of the state tensors that a run changes. */
   readonly changes: readonly string[];
+  /** Those of them whose new value may be written where the old one lies. */
+  readonly overwrites: ReadonlySet<string>;
   emit(options: EmitOptions): Model;
 }
 
@@ -70,15 +73,19 @@ class OnnxProgram implements Program {
   get inputs(): Inputs { return this.#design.inputs; }
 
   async run(inputs: NamedTensors): Promise<NamedTensors> {
-    const { name: program, outputs, changes } = this.#design;
+    const { name: program, outputs, changes, overwrites } = this.#design;
     checkInputs(program, this.inputs, inputs);
     return this.state.exclusive(async () => {
       const feeds: Record<string, HostTensor> = {};
-      for (const name of this.#reads) feeds[name] = name.startsWith('state/') ? this.state.get(name.slice(6)) : inputs[name]!;
-      const results = await this.#session.run(feeds);
-      for (const name of changes) this.state.commit(name, results[nextName(name)]!);
-      return Object.fromEntries(Object.entries(outputs).map(([name, { modelName, shape, dtype }]) =>
-        [name, { shape: [...shape], dtype, data: results[modelName]! } as HostTensor]));
+      for (const name of this.#reads) feeds[name] = name.startsWith('state/') ? this.state.current(name.slice(6)) : inputs[name]!;
+      const returned = Object.fromEntries(Object.entries(outputs).map(([key, { shape, dtype }]) => [key, emptyTensor(dtype, shape)]));
+      const next = Object.fromEntries(changes.map((key) => [key, overwrites.has(key) ? this.state.current(key) : this.state.spare(key)]));
+      await this.#session.run(feeds, {
+        ...Object.fromEntries(Object.entries(outputs).map(([key, { modelName }]) => [modelName, returned[key]!])),
+        ...Object.fromEntries(changes.map((key) => [nextName(key), next[key]!])),
+      });
+      for (const key of changes) this.state.commit(key, next[key]!.data);
+      return returned;
     });
   }
 
@@ -106,7 +113,8 @@ function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<stri
 function designStep(name: string, inputs: Inputs, recording: Recording, precision: Precision = 'float32'): Design {
   const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
   const all = { ...values, ...Object.fromEntries(Object.entries(recording.nextState).map(([key, value]) => [nextName(key), value])) };
-  return { name, inputs, outputs, changes, emit: (options) => emit(name, all, { ...options, precision }) };
+  const pairs = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [key, { input: recording.state[key]!, next }]));
+  return { name, inputs, outputs, changes, overwrites: overwritable(Object.values(all), pairs), emit: (options) => emit(name, all, { ...options, precision }) };
 }
 
 /** One run is `steps` calls of the function. */
@@ -114,7 +122,7 @@ function designLoop(name: string, inputs: Inputs, recording: Recording, steps: n
   const { outputs, values } = outputsOf(recording, inputs), changes = Object.keys(recording.nextState);
   const carried = Object.fromEntries(Object.entries(recording.nextState).map(([key, next]) => [nextName(key), { first: recording.state[key]!, next }]));
   return {
-    name, changes, inputs: stackedInputs(inputs, steps),
+    name, changes, overwrites: new Set(), inputs: stackedInputs(inputs, steps),
     outputs: Object.fromEntries(Object.entries(outputs).map(([key, output]) => [key, { ...output, shape: [steps, ...output.shape] }])),
     emit: (options) => emitLoop(name, { steps, inputs: recording.inputs, outputs: values, carried }, { ...options, precision }),
   };

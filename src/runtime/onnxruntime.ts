@@ -3,10 +3,12 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
-import type { DataOf, DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import type { HostTensor, NamedTensors } from '../tensor.ts';
 import type { Model } from '../compiler/emit.ts';
 import { gpuIndex, type Device } from './device.ts';
 import { writeExternal } from './modelFile.ts';
+import { loadApi, type Api } from './native/api.ts';
+import { configuration, NativeSession } from './native/session.ts';
 
 /** Threads of an engine: the option, else GENVIEW_THREADS, else the number of cores. */
 export function threadCount(option?: number): number {
@@ -19,16 +21,25 @@ export function threadCount(option?: number): number {
 }
 
 /** A model loaded into onnxruntime. */
-export class Session {
+export interface Session {
+  /**
+   * Computes `results`, whose arrays are written to, from `feeds`. A result may be the array of a feed that the model reads before it writes
+   * the result. After an error the results are undefined.
+   */
+  run(feeds: NamedTensors, results: NamedTensors): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** Through onnxruntime-node's binding, which copies every output twice: out of onnxruntime, and by us to where it belongs. */
+class BindingSession implements Session {
   readonly #session: ort.InferenceSession;
   readonly #profiled: boolean;
 
-  constructor(session: ort.InferenceSession, profiled = false) { this.#session = session; this.#profiled = profiled; }
+  constructor(session: ort.InferenceSession, profiled: boolean) { this.#session = session; this.#profiled = profiled; }
 
-  /** Runs the model; every output is a new array. (onnxruntime-node copies outputs even when it is given arrays to write them into.) */
-  async run(feeds: NamedTensors): Promise<Record<string, DataOf[DataType]>> {
-    const results = await this.#session.run(Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)])));
-    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, tensor.data as DataOf[DataType]]));
+  async run(feeds: NamedTensors, results: NamedTensors): Promise<void> {
+    const computed = await this.#session.run(Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)])), Object.keys(results));
+    for (const [name, { data }] of Object.entries(results)) data.set(computed[name]!.data as typeof data);
   }
 
   async dispose(): Promise<void> {
@@ -53,14 +64,9 @@ export function sessionOptions(threads: number, device: Device = 'cpu'): ort.Inf
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
     extra: {
-      session: {
-        // Denormals (decaying momentum and moving averages) cost a hundredfold and change nothing.
-        set_denormal_as_zero: '1',
-        // Weights get memory of their own size; the arena, which grows by powers of two, is for what a run needs.
-        ...(gpu !== undefined && { use_device_allocator_for_initializers: '1' }),
-        // Idle threads sleep instead of spinning: image decoding and other processes need the cores.
-        intra_op: { allow_spinning: '0' },
-      },
+      ...Object.fromEntries(Object.entries(configuration)),
+      // Weights get memory of their own size; the arena, which grows by powers of two, is for what a run needs.
+      ...(gpu !== undefined && { 'session.use_device_allocator_for_initializers': '1' }),
     },
   };
 }
@@ -71,25 +77,39 @@ export const mappedAbove = 64 * 2 ** 20;
 /** Name that a model gives the file of its constants when it is loaded right away. */
 export const constantsFile = 'constants.data';
 
+let api: Promise<Api | undefined> | undefined;
+
+/** The C API; undefined where it cannot be called (no koffi for this platform) or GENVIEW_BINDING=node says not to. */
+function nativeApi(): Promise<Api | undefined> {
+  api ??= process.env['GENVIEW_BINDING'] === 'node' ? Promise.resolve(undefined) : loadApi().catch(() => undefined);
+  return api;
+}
+
 /**
- * Loads a model with {@link sessionOptions}; its external constants are in {@link constantsFile}.
+ * Loads a model; its external constants are in {@link constantsFile}. On the CPU through onnxruntime's C API, which copies nothing, elsewhere through
+ * onnxruntime-node's binding.
  * @param profile beginning of the name of a file for onnxruntime's own profile, which is complete when the session is disposed of
  */
 export async function createSession(model: Model, name: string, threads: number, device: Device, profile?: string): Promise<Session> {
-  const options = { ...sessionOptions(threads, device), ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }) };
+  const native = device === 'cpu' ? await nativeApi() : undefined;
+  const create = async (source: Uint8Array | string): Promise<Session> => {
+    if (native) return NativeSession.create(native, source, threads, profile);
+    const options = { ...sessionOptions(threads, device), ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }) };
+    return new BindingSession(await (typeof source === 'string' ? ort.InferenceSession.create(source, options) : ort.InferenceSession.create(source, options)), profile !== undefined);
+  };
   try {
-    return new Session(await (model.external ? createFromFiles(model, model.external, options) : ort.InferenceSession.create(model.bytes, options)), profile !== undefined);
+    return await (model.external ? fromFiles(model, model.external, create) : create(model.bytes));
   } catch (error) {
     throw new Error(`onnxruntime rejects program "${name}": ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }
 
-async function createFromFiles(model: Model, external: readonly Uint8Array[], options: ort.InferenceSession.SessionOptions): Promise<ort.InferenceSession> {
+async function fromFiles(model: Model, external: readonly Uint8Array[], create: (file: string) => Promise<Session>): Promise<Session> {
   const folder = await mkdtemp(path.join(tmpdir(), 'genview-'));
   try {
     const file = path.join(folder, 'model.onnx');
     await Promise.all([writeFile(file, model.bytes), writeExternal(path.join(folder, constantsFile), external)]);
-    return await ort.InferenceSession.create(file, options);
+    return await create(file);
   } finally {
     // What is mapped stays readable without its name.
     await rm(folder, { recursive: true, force: true });

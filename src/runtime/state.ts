@@ -1,6 +1,6 @@
 import type * as tf from '@tensorflow/tfjs';
 import { GenViewError } from '../errors.ts';
-import type { DataOf, DataType, HostTensor, NamedTensors } from '../tensor.ts';
+import { emptyTensor, type DataOf, type DataType, type HostTensor, type NamedTensors } from '../tensor.ts';
 import type { State, TensorSpec } from './program.ts';
 
 interface Slot {
@@ -8,11 +8,13 @@ interface Slot {
   readonly dtype: DataType;
   /** The current value in main memory; absent while only the device has it. */
   host?: HostTensor | undefined;
+  /** Memory for the next value, where that may not be written over the current one. */
+  spare?: DataOf[DataType] | undefined;
   /** The current value on the device of a tensorflow program. */
   device?: tf.Tensor | undefined;
 }
 
-/** State in main memory and, between runs of a tensorflow program, on its device. Arrays are replaced, never written to. */
+/** State in main memory and, between runs of a tensorflow program, on its device. Its arrays belong to it: what it is given and what it gives away are copies. */
 export class MemoryState implements State {
   readonly #slots = new Map<string, Slot>();
   #queue: Promise<unknown> = Promise.resolve();
@@ -36,7 +38,20 @@ export class MemoryState implements State {
     return { shape, dtype };
   }
 
-  get(name: string): HostTensor { return this.#read(this.#slot(name)); }
+  get(name: string): HostTensor {
+    const { shape, dtype, data } = this.#read(this.#slot(name));
+    return { shape: [...shape], dtype, data: data.slice() as DataOf[DataType] };
+  }
+
+  /** The current value itself, which the next run may write over. */
+  current(name: string): HostTensor { return this.#read(this.#slot(name)); }
+
+  /** Where the next value may be written: not where the current one lies. */
+  spare(name: string): HostTensor {
+    const slot = this.#slot(name), { shape, dtype } = slot;
+    slot.spare ??= emptyTensor(dtype, shape).data;
+    return { shape, dtype, data: slot.spare };
+  }
 
   set(name: string, value: HostTensor): void {
     const slot = this.#slot(name);
@@ -49,10 +64,7 @@ export class MemoryState implements State {
   }
 
   snapshot(): NamedTensors {
-    return Object.fromEntries([...this.#slots].map(([name, slot]) => {
-      const { shape, dtype, data } = this.#read(slot);
-      return [name, { shape: [...shape], dtype, data: data.slice() as DataOf[DataType] }];
-    }));
+    return Object.fromEntries(this.names().map((name) => [name, this.get(name)]));
   }
 
   restore(tensors: NamedTensors): void {
@@ -78,15 +90,16 @@ export class MemoryState implements State {
   }
 
   #read(slot: Slot): HostTensor {
-    slot.host ??= { shape: slot.shape, dtype: slot.dtype, data: slot.device!.dataSync() as DataOf[DataType] };
+    slot.host ??= { shape: slot.shape, dtype: slot.dtype, data: slot.device!.dataSync().slice() as DataOf[DataType] };
     return slot.host;
   }
 
-  /** Makes `data` (not copied) the current value. */
+  /** Makes `data`, which is the spare or the current array, the current value. */
   commit(name: string, data: DataOf[DataType]): void {
     const slot = this.#slot(name);
     slot.device?.dispose();
     slot.device = undefined;
+    if (slot.spare === data) slot.spare = slot.host?.data;
     slot.host = { shape: slot.shape, dtype: slot.dtype, data };
   }
 

@@ -9,15 +9,18 @@ import { expectAgreement, normal } from './agreement.ts';
 const attributes = { kernel_shape: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [1, 1, 1, 1], group: 1 };
 const conv = (g: Graph, x: Value, filter: Value): Value => g.node('Conv', [x, filter], attributes, [x.shape[0]!, filter.shape[0]!, ...x.shape.slice(2)]);
 const opsOf = (nodes: readonly Node[], block: number): string[] =>
-  writeNodes(nodes, { of: (value) => value.name ?? `_${value.id}`, ints: (values) => values.join() }, block).map(({ op, domain }) => (domain === blockedDomain ? `blocked ${op}` : op));
+  writeNodes(nodes, naming, block).map(({ op, domain }) => (domain === blockedDomain ? `blocked ${op}` : op));
+
+const reordered = ['Reshape', 'Transpose', 'Reshape', 'Transpose', 'Reshape', 'Transpose', 'Reshape'];
+const naming = { of: (value: Value): string => value.name ?? `_${value.id}`, ints: (values: readonly number[]): string => values.join() };
 
 describe('writeNodes', () => {
   it('reorders an image once for all convolutions that read it, and a filter once for all images', () => {
     const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32'), other = g.input('h', [32, 16, 3, 3], 'float32');
     const first = conv(g, x, filter), second = conv(g, x, other), third = conv(g, first, filter);
     expect(opsOf([first.node!, second.node!, third.node!], 16)).toEqual([
-      'blocked ReorderInput', 'Reshape', 'Transpose', 'Reshape', 'blocked Conv', 'blocked ReorderOutput',
-      'Reshape', 'Transpose', 'Reshape', 'blocked Conv', 'blocked ReorderOutput',
+      'blocked ReorderInput', ...reordered, 'blocked Conv', 'blocked ReorderOutput',
+      ...reordered, 'blocked Conv', 'blocked ReorderOutput',
       'blocked ReorderInput', 'blocked Conv', 'blocked ReorderOutput',
     ]);
   });
@@ -25,8 +28,18 @@ describe('writeNodes', () => {
   it('moves a filter whose channels are exchanged once', () => {
     const g = new Graph(), x = g.input('x', [1, 32, 8, 8], 'float32'), filter = g.input('f', [32, 16, 3, 3], 'float32');
     const gradient = conv(g, x, g.transpose(filter, [1, 0, 2, 3]));
-    const reorder = writeNodes([gradient.node!], { of: (value) => value.name ?? `_${value.id}`, ints: (values) => values.join() }, 16).filter(({ op }) => op === 'Reshape' || op === 'Transpose');
-    expect(reorder.map(({ inputs }) => inputs)).toEqual([['f', '2,16,1,16,3,3'], [expect.any(String)], [expect.any(String), '16,32,3,3']]);
+    const reorder = writeNodes([gradient.node!], naming, 16).filter(({ op }) => op === 'Reshape' || op === 'Transpose');
+    expect(reorder.map(({ op }) => op)).toEqual(['Reshape', 'Transpose', 'Reshape', 'Transpose', 'Reshape']);
+    expect(reorder[0]!.inputs).toEqual(['f', '32,16,9']);
+  });
+
+  it('rotates a filter as it moves it, and leaves out what only the unblocked convolution needed', () => {
+    const g = new Graph(), x = g.input('x', [1, 32, 8, 8], 'float32'), filter = g.input('f', [32, 16, 3, 3], 'float32');
+    const rotated = g.reshape(g.slice(g.reshape(filter, [32, 16, 9]), [0, 0, 8], [32, 16, 9], [1, 1, -1]), [32, 16, 3, 3]);
+    const gradient = conv(g, x, g.transpose(rotated, [1, 0, 2, 3])), nodes = [rotated.node!.inputs[0]!.node!, rotated.node!, gradient.node!.inputs[1]!.node!, gradient.node!];
+    const written = writeNodes(nodes, naming, 16, [naming.of(gradient)]);
+    expect(written.map(({ op }) => op)).toEqual(['ReorderInput', 'Reshape', 'Transpose', 'Slice', 'Reshape', 'Transpose', 'Reshape', 'Conv', 'ReorderOutput']);
+    expect(written[1]!.inputs).toEqual(['f', '32,16,9']);
   });
 
   it('leaves alone what onnxruntime blocks itself, what does not divide into blocks, and everything when there are none', () => {

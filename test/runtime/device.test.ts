@@ -66,7 +66,7 @@ it('missing libraries are named as the loader names them', async () => {
 
 it('a GPU gets its number, the CPU as a second choice, and memory of their own size for weights', () => {
   expect(sessionOptions(2, 'cuda:3')).toMatchObject({
-    executionProviders: [{ name: 'cuda', deviceId: 3 }, 'cpu'], executionMode: 'sequential', extra: { session: { use_device_allocator_for_initializers: '1' } },
+    executionProviders: [{ name: 'cuda', deviceId: 3 }, 'cpu'], executionMode: 'sequential', extra: { 'session.use_device_allocator_for_initializers': '1' },
   });
   expect(sessionOptions(2)).toMatchObject({ executionProviders: ['cpu'], intraOpNumThreads: 2 });
   expect(JSON.stringify(sessionOptions(2))).not.toContain('use_device_allocator');

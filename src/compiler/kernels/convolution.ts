@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import type { Graph, Value } from '../graph.ts';
 import { arrange, logicalShape, plain, type Recorded } from '../layout.ts';
 import type { Kernel } from './kernel.ts';
+import { cost, largeTiles, winograd, winogradFilterGradient, winogradInputGradient, type Axes } from './winograd.ts';
 
 /** Stored layouts, as the place of each logical axis: images NHWC stored as NCHW, filters HWIO stored as OIHW. */
 export const imagePerm = [0, 2, 3, 1] as const;
@@ -76,9 +77,20 @@ function convolve(g: Graph, x: Value, filter: Value, s: Geometry, output: readon
   return g.node('Conv', [x, filter], { kernel_shape: s.kernel, strides: stride, dilations: s.dilation, pads: padding, group }, [x.shape[0]!, filter.shape[0]!, ...output]);
 }
 
+/** The two axes of a convolution that has Winograd's form, where that is worth it: less than nine tenths of the time. */
+function winogradAxes(s: Geometry, outputs: number, instead: 'direct' | 'taps'): Axes | undefined {
+  if (![...s.kernel].every((n) => n === 3) || ![...s.stride, ...s.dilation].every((n) => n === 1)) return undefined;
+  const axis = (i: 0 | 1) => ({ input: s.input[i], output: s.output[i], before: s.before[i] }), axes = { rows: axis(0), columns: axis(1) };
+  const times = cost(largeTiles, s.batch, s.channels, outputs, axes);
+  return times.winograd < 0.9 * times[instead] ? axes : undefined;
+}
+
 const conv2d: Kernel<'x' | 'filter', tf.Conv2DAttrs> = (g, { x, filter }, attributes) => {
-  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes);
-  return image(convolve(g, asImage(g, x), asFilter(g, filter), s, s.output));
+  const s = convolutionGeometry(logicalShape(x), logicalShape(filter), attributes), given = asImage(g, x), weights = asFilter(g, filter);
+  const direct = convolve(g, given, weights, s, s.output);
+  // What has constant filters, onnxruntime prepares itself when it loads the model.
+  const axes = weights.data === undefined ? winogradAxes(s, weights.shape[0]!, 'direct') : undefined;
+  return image(axes ? winograd(g, largeTiles, given, weights, axes, direct) : direct);
 };
 
 /** A filter [A, B, h, w] rotated by 180 degrees. */
@@ -126,7 +138,9 @@ function inputGradient(g: Graph, dy: Value, filter: Value, s: Geometry, group: n
 
 const conv2dBackpropInput: Kernel<'dy' | 'filter', tf.Conv2DBackpropInputAttrs> = (g, { dy, filter }, attributes) => {
   const s = convolutionGeometry(attributes.inputShape, logicalShape(filter), attributes);
-  return image(inputGradient(g, asImage(g, dy), asFilter(g, filter), s, 1));
+  const given = asImage(g, dy), weights = asFilter(g, filter), direct = inputGradient(g, given, weights, s, 1);
+  const axes = weights.data === undefined ? winogradAxes(s, weights.shape[0]!, 'direct') : undefined;
+  return image(axes ? winogradInputGradient(g, largeTiles, given, weights, axes, direct) : direct);
 };
 
 /** For each tap of the filter, the elements of `x` [C, N, H, W] (already padded) that it met at the output positions. */
@@ -143,32 +157,51 @@ function taps(g: Graph, x: Value, s: Geometry): Value[] {
 
 const padded = (g: Graph, x: Value, s: Geometry): Value => g.pad(x, [0, 0, ...s.before], [0, 0, ...s.after]);
 
-/**
- * The output gradient [O, K] and, for each tap of the filter, the input [I, K] that it met, over common positions K:
- * the output positions or, with stride 1 and large maps, all positions of the padded input with a gradient of zero where
- * no output is. A tap is then one long piece of every channel, which costs more products but no copying of short rows.
- */
-function metPositions(g: Graph, x: Value, dy: Value, s: Geometry): { gradient: Value; met: Value[] } {
-  const [inputs] = x.shape as Shape4, [outputs] = dy.shape as Shape4;
-  const source = padded(g, x, s);
-  const [, , rows, columns] = source.shape as Shape4;
-  // O products for a superfluous position at some 60 G a second, against 10 ns for each short row.
-  const dear = outputs * (rows * columns - s.output[0] * s.output[1]) > 600 * s.output[0];
-  if (dear || s.stride[0] !== 1 || s.stride[1] !== 1) {
-    const positions = s.batch * s.output[0] * s.output[1];
-    return { gradient: g.reshape(dy, [outputs, positions]), met: taps(g, source, s).map((tap) => g.reshape(tap, [inputs, positions])) };
-  }
-  const last = (s.kernel[0] - 1) * s.dilation[0] * columns + (s.kernel[1] - 1) * s.dilation[1];
-  const all = s.batch * rows * columns, positions = all - last;
-  const cut = (value: Value, channels: number, offset: number): Value =>
-    g.slice(g.reshape(value, [channels, all]), [0, offset], [channels, positions]);
-  const spread = g.pad(dy, [0, 0, 0, 0], [0, 0, rows - s.output[0], columns - s.output[1]]);
-  return {
-    gradient: cut(spread, outputs, 0),
-    met: Array.from({ length: s.kernel[0] * s.kernel[1] }, (_, k) =>
-      cut(source, inputs, Math.floor(k / s.kernel[1]) * s.dilation[0] * columns + (k % s.kernel[1]) * s.dilation[1])),
-  };
+/** Where a tap of the filter finds its input along one axis: at stride * (output position + shift) + phase. */
+interface TapStep { readonly phase: number; readonly shift: number }
+
+function tapSteps(s: Geometry, axis: 0 | 1): TapStep[] {
+  return Array.from({ length: s.kernel[axis] }, (_, tap) => {
+    const offset = tap * s.dilation[axis] - s.before[axis], stride = s.stride[axis], phase = ((offset % stride) + stride) % stride;
+    return { phase, shift: (offset - phase) / stride };
+  });
 }
+
+/** Rows of `value` [m, n] with zeros added at both ends, or with elements taken away there (negative numbers). */
+function extended(g: Graph, value: Value, before: number, after: number): Value {
+  const [m, n] = value.shape as [number, number], length = n + before + after;
+  return before + n <= 0 || before >= length ? g.filled(0, [m, length]) : g.pad(value, [0, before], [0, after]);
+}
+
+/** One column of the filter's taps: the output gradient [O, K], and the input [I, K] that each row of the column met, over common positions K. */
+interface MetColumn { readonly gradient: Value; readonly met: readonly Value[] }
+
+/**
+ * What every tap met, over positions that are common to all taps of a column: rows of the output, and columns of the input (of one phase, where the stride is
+ * larger than 1). The input is moved by rows, the output gradient by columns, with zeros where there is nothing: so h + w moved copies serve h w taps.
+ * @param x [I, N, H, W]
+ * @param dy [O, N, H', W']
+ */
+function metColumns(g: Graph, x: Value, dy: Value, s: Geometry): MetColumn[] {
+  const [inputs, batch] = x.shape as Shape4, [outputs] = dy.shape as Shape4, [rows, columns] = s.output;
+  const rowSteps = tapSteps(s, 0);
+  return tapSteps(s, 1).map((column) => {
+    const width = Math.max(0, Math.ceil((s.input[1] - column.phase) / s.stride[1])), positions = batch * rows * width;
+    const gradient = extended(g, g.reshape(dy, [outputs * batch * rows, columns]), column.shift, width - columns - column.shift);
+    return {
+      gradient: g.reshape(gradient, [outputs, positions]),
+      met: rowSteps.map((row) => {
+        const height = Math.max(0, Math.ceil((s.input[0] - row.phase) / s.stride[0]));
+        if (height * width === 0) return g.filled(0, [inputs, positions]);
+        const source = g.reshape(g.slice(x, [0, 0, row.phase, column.phase], [inputs, batch, height, width], [1, 1, ...s.stride]), [inputs * batch, height * width]);
+        return g.reshape(extended(g, source, -row.shift * width, (rows - height + row.shift) * width), [inputs, positions]);
+      }),
+    };
+  });
+}
+
+/** Input channels below which the rows of a column of taps are multiplied together: a product with few columns is slow. */
+const FEW = 32;
 
 /** Positions from which on samples are multiplied one by one: shorter rows are not worth a product of their own. And the size up to which their products are kept for the sum, in elements. */
 const LONG = 192, LARGEST = 2 ** 24;
@@ -181,20 +214,36 @@ function pointwiseFilterGradient(g: Graph, x: Value, dy: Value, s: Geometry): Va
   return g.reshape(g.reduce('ReduceSum', product, [0]), [outputs, inputs, 1, 1]);
 }
 
-/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input it met [I, K]. */
 const conv2dBackpropFilter: Kernel<'x' | 'dy', tf.Conv2DBackpropFilterAttrs> = (g, { x, dy }, attributes) => {
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes);
   const [h, w, inputs, outputs] = attributes.filterShape;
   if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
   const pointwise = h * w === 1 && [...s.before, ...s.after].every((n) => n === 0);
   if (pointwise && s.output[0] * s.output[1] >= LONG && s.batch * outputs * inputs <= LARGEST) return { value: pointwiseFilterGradient(g, asImage(g, x), asImage(g, dy), s), perm: filterPerm };
-  const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
-  const products = met.map((tap) => g.node('Gemm', [gradient, tap], { transB: 1 }, [outputs, inputs]));
-  if (products.length === 1) return { value: g.reshape(products[0]!, [outputs, inputs, 1, 1]), perm: filterPerm };
-  const stacked = g.node('Concat', products, { axis: 0 }, [products.length * outputs, inputs]);
-  const filter = g.transpose(g.reshape(stacked, [products.length, outputs, inputs]), [1, 2, 0]);
-  return { value: g.reshape(filter, [outputs, inputs, h, w]), perm: filterPerm };
+  const axes = winogradAxes(s, outputs, 'taps'), direct = tapProducts(g, asImage(g, x), asImage(g, dy), s);
+  return { value: axes ? winogradFilterGradient(g, largeTiles, asImage(g, x), asImage(g, dy), axes, direct) : direct, perm: filterPerm };
 };
+
+/** Filter gradient [O, I, h, w]: for each tap one product of the output gradient [O, K] with the input [I, K] that it met there. */
+function tapProducts(g: Graph, x: Value, dy: Value, s: Geometry): Value {
+  const [h, w] = s.kernel, inputs = x.shape[1]!, outputs = dy.shape[1]!;
+  const columns = metColumns(g, g.transpose(x, [1, 0, 2, 3]), g.transpose(dy, [1, 0, 2, 3]), s);
+  const multiply = (gradient: Value, met: Value): Value => g.node('Gemm', [gradient, met], { transB: 1 }, [outputs, met.shape[0]!]);
+  if (inputs < FEW && h > 1) {
+    // [O, h I] a column of taps
+    const products = columns.map(({ gradient, met }) => multiply(gradient, g.node('Concat', met, { axis: 0 }, [h * inputs, gradient.shape[1]!])));
+    const side = products.map((product) => g.reshape(product, [1, outputs, h, inputs]));
+    const stacked = side.length === 1 ? side[0]! : g.node('Concat', side, { axis: 0 }, [w, outputs, h, inputs]);
+    return g.transpose(stacked, [1, 3, 2, 0]);
+  }
+  const products = Array.from({ length: h * w }, (_, tap) => {
+    const { gradient, met } = columns[tap % w]!;
+    return multiply(gradient, met[Math.floor(tap / w)]!);
+  });
+  if (products.length === 1) return g.reshape(products[0]!, [outputs, inputs, 1, 1]);
+  const stacked = g.node('Concat', products, { axis: 0 }, [products.length * outputs, inputs]);
+  return g.reshape(g.transpose(g.reshape(stacked, [products.length, outputs * inputs]), [1, 0]), [outputs, inputs, h, w]);
+}
 
 /** Depthwise filters [h, w, C, M] as ONNX wants them for C groups: [C M, 1, h, w]. */
 function asDepthwiseFilter(g: Graph, filter: Recorded): Value {
@@ -242,14 +291,15 @@ const groupedFilterGradient: Kernel<'x' | 'dy', GroupedAttributes & { filterShap
   const s = convolutionGeometry(logicalShape(x), attributes.filterShape, attributes), { groups } = attributes;
   const [h, w, inputs, outputs] = attributes.filterShape;
   if (s.batch === 0) return plain(g.filled(0, attributes.filterShape));
-  const { gradient, met } = metPositions(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s);
-  const positions = gradient.shape[1]!, rows = g.reshape(gradient, [groups, outputs / groups, positions]);
-  const products = met.map((tap) => {
-    const columns = g.transpose(g.reshape(tap, [groups, inputs, positions]), [0, 2, 1]);
-    return g.reshape(g.node('MatMul', [rows, columns], {}, [groups, outputs / groups, inputs]), [1, outputs, inputs]);
+  const products = metColumns(g, g.transpose(asImage(g, x), [1, 0, 2, 3]), g.transpose(asImage(g, dy), [1, 0, 2, 3]), s).flatMap(({ gradient, met }) => {
+    const positions = gradient.shape[1]!, rows = g.reshape(gradient, [groups, outputs / groups, positions]);
+    return met.map((tap) => {
+      const columns = g.transpose(g.reshape(tap, [groups, inputs, positions]), [0, 2, 1]);
+      return g.reshape(g.node('MatMul', [rows, columns], {}, [groups, outputs / groups, inputs]), [1, outputs, inputs]);
+    });
   });
   const stacked = products.length === 1 ? products[0]! : g.node('Concat', products, { axis: 0 }, [products.length, outputs, inputs]);
-  return { value: g.reshape(g.transpose(stacked, [1, 2, 0]), [outputs, inputs, h, w]), perm: filterPerm };
+  return { value: g.transpose(g.reshape(stacked, [w, h, outputs, inputs]), [2, 3, 1, 0]), perm: filterPerm };
 };
 
 export const convolutions = {
