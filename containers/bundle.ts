@@ -24,7 +24,6 @@ const optional = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'];
 /** Of packages that are much larger than what a program on this platform reads: the files to keep, by their path in the package. */
 const kept: Readonly<Record<string, RegExp>> = {
   'onnxruntime-node': new RegExp(`^(?:package\\.json|LICENSE|dist/|bin/napi-v\\d+/${process.platform}/${process.arch}/)`),
-  'koffi': /^(?:package\.json|LICENSE|index|indirect|lib\/)/,
   'emoji-datasource-google': /^(?:package\.json|LICENSE|img\/google\/64\/)/,
 };
 /** For people who develop with a package, not for a program that runs. */
@@ -40,6 +39,12 @@ const out = path.resolve(values.out);
 const outside = [...native, ...optional.filter((name) => existsSync(path.join(root, 'node_modules', name))), ...values.outside];
 const packages = withDependencies([...outside, ...values.with]);
 
+// Imported on demand, a package becomes a chunk of its own, and a chunk made of CommonJS has no names to import.
+const alias = Object.fromEntries(Object.keys(packageOfFolder('').dependencies).filter((name) => name.startsWith('@aws-sdk/')).flatMap((name) => {
+  const { module } = packageOfFolder(`node_modules/${name}`);
+  return module === undefined ? [] : [[name, path.join(root, 'node_modules', name, module)]];
+}));
+
 const { metafile } = await build({
   absWorkingDir: root,
   entryPoints: entries,
@@ -52,12 +57,11 @@ const { metafile } = await build({
   format: 'esm',
   target: 'node20.19',
   external: [...outside, ...optional],
+  alias,
   chunkNames: `${entries[0]!.split('/')[0]!}/chunks/[name]-[hash]`,
   outExtension: { '.js': '.mjs' },
   sourcemap: 'linked',
   sourcesContent: false,
-  minifyWhitespace: true,
-  minifySyntax: true,
   legalComments: 'linked',
   // CommonJS packages in the bundle call require().
   banner: { js: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);" },
@@ -75,6 +79,21 @@ for (const { imports } of Object.values(metafile.outputs)) {
     if (!installed.has(packageOf(name))) throw new Error(`the bundle imports ${name}, which the image would not have: add it to containers/bundle.ts`);
   }
 }
+for (const [importer, { imports }] of Object.entries(metafile.inputs)) {
+  const lost = imports.find(({ kind, external, path: file }) => kind === 'dynamic-import' && external !== true && metafile.inputs[file]?.format === 'cjs');
+  if (lost) throw new Error(`${importer} imports ${lost.original ?? lost.path} on demand, which is CommonJS: its names would be lost; import it in a module of its own`);
+}
+
+interface Package {
+  readonly module?: string;
+  readonly dependencies: Readonly<Record<string, string>>;
+  readonly optionalDependencies: Readonly<Record<string, string>>;
+}
+
+/** The package.json in a folder, relative to the root. */
+function packageOfFolder(folder: string): Package {
+  return { dependencies: {}, optionalDependencies: {}, ...JSON.parse(readFileSync(path.join(root, folder, 'package.json'), 'utf8')) as object };
+}
 
 /** `@scope/name/file` -> `@scope/name` */
 function packageOf(specifier: string): string {
@@ -91,7 +110,7 @@ function withDependencies(names: readonly string[]): string[] {
     if (folder === undefined) throw new Error(`${name} is not installed; run npm ci`);
     if (found.has(folder)) return;
     found.add(folder);
-    const { dependencies = {}, optionalDependencies = {} } = JSON.parse(readFileSync(path.join(root, folder, 'package.json'), 'utf8')) as Record<string, Record<string, string>>;
+    const { dependencies, optionalDependencies } = packageOfFolder(folder);
     // npm lists optional ones among the others too.
     for (const dependency of Object.keys({ ...dependencies, ...optionalDependencies })) if (!installOnly(name, dependency)) visit(dependency, folder, !(dependency in optionalDependencies));
   };

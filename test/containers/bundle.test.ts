@@ -18,8 +18,9 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+const env = { PATH: process.env['PATH'], GENVIEW_DEVICE: 'cpu', AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9', AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test', AWS_MAX_ATTEMPTS: '1' };
 const node = (...args: string[]): { status: number | null; text: string } => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8', env: { PATH: process.env['PATH'], GENVIEW_DEVICE: 'cpu' } });
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8', env });
   return { status, text: stdout + stderr };
 };
 
@@ -43,6 +44,11 @@ describe('the bundle of the programs', () => {
     expect(found).toEqual(expect.arrayContaining(['onnxruntime-node', 'onnxruntime-common', 'sharp', 'koffi']));
     for (const absent of ['tsx', 'esbuild', 'typescript', 'echarts', 'zod', '@tensorflow/tfjs', '@aws-sdk/client-s3']) expect(found).not.toContain(absent);
     expect(readdirSync(path.join(folder, 'node_modules', 'onnxruntime-node', 'bin', 'napi-v6'))).toEqual([process.platform]);
+  });
+
+  it('loads the client of S3 when it needs it', () => {
+    const { status, text } = node('containers/pretraining/main.mjs', 'pretrain', '--run', 's3://bucket/runs/none/', '--variant', 'genview');
+    expect([status, text.trim().split('\n').at(-1)]).toEqual([75, 'error: s3://bucket/runs/none/recipe.json cannot be reached (ECONNREFUSED); check network and AWS_ENDPOINT_URL']);
   });
 
   it('loads the native libraries from there', () => {
