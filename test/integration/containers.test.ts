@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -56,7 +56,8 @@ describe.skipIf(missing !== undefined)('containers', () => {
     const store = openStore(`s3://${bucket}/`);
     await store.put('recipes/small.yaml', readFileSync(small.recipe));
     const images = path.join(small.folder, 'images');
-    for (const name of readdirSync(images, { recursive: true, encoding: 'utf8' })) if (statSync(path.join(images, name)).isFile()) await store.put(`recipes/images/${name}`, createReadStream(path.join(images, name)));
+    const files = readdirSync(images, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(path.join(images, name)).isFile());
+    await Promise.all(files.map((name) => store.put(`recipes/images/${name}`, readFileSync(path.join(images, name)))));
     await client().run(['network', 'create', prefix]);
     gateway = await client().run(['network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', prefix]);
   });

@@ -17,8 +17,10 @@ export interface Bases {
   readonly build: string;
 }
 
-/** Makes the base images. */
+/** Makes the base images, or takes `<name>-base` and `<name>-build-base` of an earlier time where GENVIEW_TEST_BASES is a name. */
 export async function makeBases(docker: Docker, tar: string, prefix: string): Promise<Bases> {
+  const kept = process.env['GENVIEW_TEST_BASES'];
+  if (kept) return { runtime: `${kept}-base`, build: `${kept}-build-base` };
   const bases = { runtime: `${prefix}-base`, build: `${prefix}-build-base` };
   const folder = mkdtempSync(path.join(os.tmpdir(), 'genview-bases-'));
   try {
