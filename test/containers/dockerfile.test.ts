@@ -43,6 +43,12 @@ describe('the Dockerfile', () => {
     for (const name of allowed) expect(existsSync(new URL(`../../${name}`, import.meta.url)), name).toBe(true);
   });
 
+  it('lets onnxruntime report to nobody', () => {
+    const ends = values('ENV').filter((text) => text.includes('NODE_ENV=production'));
+    expect(ends).toHaveLength(2);
+    for (const text of ends) expect(text).toContain('ORT_DISABLE_TELEMETRY=1');
+  });
+
   it('ends as no root', () => {
     expect(values('USER')).toEqual(['1000:1000']);
   });

@@ -57,7 +57,8 @@ describe.skipIf(missing !== undefined)('containers', () => {
     await store.put('recipes/small.yaml', readFileSync(small.recipe));
     const images = path.join(small.folder, 'images');
     const files = readdirSync(images, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(path.join(images, name)).isFile());
-    await Promise.all(files.map((name) => store.put(`recipes/images/${name}`, readFileSync(path.join(images, name)))));
+    const upload = async (name: string): Promise<boolean> => store.put(`recipes/images/${name}`, readFileSync(path.join(images, name)));
+    for (let i = 0; i < files.length; i += 20) await Promise.all(files.slice(i, i + 20).map(upload));
     await client().run(['network', 'create', prefix]);
     gateway = await client().run(['network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', prefix]);
   });
@@ -144,6 +145,7 @@ describe.skipIf(missing !== undefined)('containers', () => {
 function checkLog(lines: readonly { text: string; container: Container }[]): void {
   const metrics: EmbeddedMetric[] = [];
   for (const { text, container: { stage, index, attempt } } of lines) {
+    expect(text, 'a line that is no JSON').toMatch(/^\{.*\}$/);
     const line = JSON.parse(text) as Record<string, unknown>;
     expect(line, text).toMatchObject({ run: expect.stringMatching(/^small-/) as string, stage, attempt });
     if (batchStages[stage as keyof typeof batchStages].shape === 'array') expect(line['shard'], text).toBe(index);
