@@ -60,8 +60,8 @@ export function createLog(fields: Record<string, unknown> = {}, stream: NodeJS.W
       };
       const say = (): void => {
         const now = Date.now();
-        // Of a moment no speed can be told, unless the moment is all there was.
-        const speed = unit === 'images' && count > counted && (now - since >= 1000 || (counted === from && now > since)) ? { imagesPerSecond: (count - counted) / (now - since) * 1000 } : {};
+        // Of a moment no speed can be told; the first one may be all there is.
+        const speed = unit === 'images' && count > counted && now - since >= (counted === from ? 100 : 1000) ? { imagesPerSecond: (count - counted) / (now - since) * 1000 } : {};
         write('info', line(), { progress: count, total }, { ...speed, ...measured });
         counted = count; since = now; measured = {};
       };
