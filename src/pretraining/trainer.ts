@@ -95,7 +95,7 @@ export async function train(options: TrainOptions): Promise<void> {
 
       images += recipe.batch;
       const seconds = (performance.now() - since) / 1000;
-      progress.advance(1, `epoch ${epoch + 1}/${recipe.epochs}, loss ${result.loss.toFixed(3)}, ${Math.round(images / seconds)} images/s`);
+      progress.advance(1, `epoch ${epoch + 1}/${recipe.epochs}, loss ${result.loss.toFixed(3)}, ${Math.round(images / seconds)} images/s`, { loss: result.loss, imagesPerSecond: images / seconds });
       if (seconds > 30) { since = performance.now(); images = 0; }
 
       options.lost?.throwIfAborted();

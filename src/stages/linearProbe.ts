@@ -15,7 +15,7 @@ export async function linearProbe(input: VariantInput, context: StageContext): P
       const progress = log.progress('linear probe', recipe.evaluation.linear.epochs, 'epochs');
       const { top1, top5, curve } = await trainLinearProbe(train, val, {
         recipe: recipe.evaluation.linear, classes: classes.length, seed, threads, signal,
-        onEpoch: ({ loss, top1: now }) => progress.advance(1, `loss ${loss.toFixed(3)}, top-1 ${now.toFixed(1)} %`),
+        onEpoch: ({ loss, top1: now }) => progress.advance(1, `loss ${loss.toFixed(3)}, top-1 ${now.toFixed(1)} %`, { loss }),
       });
       progress.done();
       return { top1, top5, validationImages: val.labels.length, trainImages: train.labels.length, curve };

@@ -18,7 +18,7 @@ export async function semiSupervised(input: VariantInput, context: StageContext)
     const progress = log.progress('fine-tuning', recipe.epochs, 'epochs');
     const { top1, top5, curve } = await fineTune(encoder, labelled, chosen.size, cropsOf(() => validation.all(), validation.count, encoder.imageSize), {
       recipe, classes: classes.length, seed, threads, signal,
-      onEpoch: ({ loss, top1: now }) => progress.advance(1, `loss ${loss.toFixed(3)}, top-1 ${now.toFixed(1)} %`),
+      onEpoch: ({ loss, top1: now }) => progress.advance(1, `loss ${loss.toFixed(3)}, top-1 ${now.toFixed(1)} %`, { loss }),
     });
     progress.done();
     return { top1, top5, validationImages: validation.count, trainImages: chosen.size, curve };

@@ -1,10 +1,11 @@
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { ExitCode, GenViewError } from '../errors.ts';
-import { createLog } from '../log.ts';
-import { describeEngine } from '../runtime/device.ts';
+import { createLog, formatSeconds } from '../log.ts';
 import type { StageContext } from '../stages/contract.ts';
 import { exitWithParent } from './batch/process.ts';
+import { health } from './health.ts';
+import { watchSpotNotice, type SpotNotice } from './spotNotice.ts';
 import { batchStages, isProgramName, type ProgramName } from './stages.ts';
 
 /** Loads the function of one stage; nothing of the other stages is imported. Its input is RunInput, ShardInput or VariantInput. */
@@ -12,15 +13,22 @@ export type LoadStage = () => Promise<(input: never, context: StageContext) => P
 
 /** Milliseconds from SIGTERM to the end, for a stage that does not notice; below the 30 s that Batch leaves a container. */
 const patience = 25_000;
+/** Milliseconds kept before the end of a spot instance for stopping in good order. */
+const reserve = 30_000;
 
 /**
  * The whole of a container's `main.ts`: `<stage> --run <url> [--variant <name>]`, with the shard in
  * AWS_BATCH_JOB_ARRAY_INDEX, the threads in GENVIEW_THREADS, the device in GENVIEW_DEVICE and the executor in GENVIEW_EXECUTOR.
- * Ends the process: 0 when done; a GenViewError's own code, with one line; 75 when stopped by SIGTERM, SIGINT or the end of its parent; 1 with a stack for anything else.
+ * With GENVIEW_METRICS=emf and GENVIEW_LOG=json measurements are metrics of CloudWatch, of the main node alone where there are several.
+ * Ends the process: 0 when done; a GenViewError's own code, with one line; 75 when stopped by SIGTERM, SIGINT, the notice that the spot
+ * instance ends, or the end of its parent; 1 with a stack for anything else.
  */
 export async function runProgram(stages: Readonly<Partial<Record<ProgramName, LoadStage>>>, argv: readonly string[] = process.argv.slice(2), env: NodeJS.ProcessEnv = process.env): Promise<never> {
+  const start = performance.now();
   const stop = new AbortController();
-  const log = createLog({ ...(argv[0] !== undefined && { stage: argv[0] }), ...(env['AWS_BATCH_JOB_ARRAY_INDEX'] !== undefined && { shard: Number(env['AWS_BATCH_JOB_ARRAY_INDEX']) }) });
+  const main = (env['AWS_BATCH_JOB_NODE_INDEX'] ?? '0') === (env['AWS_BATCH_JOB_MAIN_NODE_INDEX'] ?? '0');
+  const fields = identity(argv, env);
+  const log = createLog(fields, process.stderr, env['GENVIEW_METRICS'] === 'emf' && main ? { metricsOf: String(fields['stage']) } : {});
   const halt = (reason: string): void => {
     if (stop.signal.aborted) return;
     stop.abort(new GenViewError('Stopped', `stopped: ${reason}; run the same command again to continue`, { exitCode: ExitCode.TemporaryFailure }));
@@ -33,15 +41,40 @@ export async function runProgram(stages: Readonly<Partial<Record<ProgramName, Lo
 
   try {
     const { name, load, input } = parse(stages, argv, env);
-    const threads = Number(env['GENVIEW_THREADS'] ?? availableParallelism());
-    const attempt = Number(env['AWS_BATCH_JOB_ATTEMPT'] ?? 1);
-    log.info(`${name}: node ${process.version}, ${threads} threads, ${(totalmem() / 2 ** 30).toFixed(1)} GiB of memory, attempt ${attempt}; ${await describeEngine(env)}`, { quiet: true, ...input });
+    const { text, ...facts } = await health(Number(env['GENVIEW_THREADS'] ?? availableParallelism()), env);
+    log.info(`${name}, attempt ${fields['attempt']}: ${text}`, { quiet: true, ...facts });
+    const interrupt = ({ action, time }: SpotNotice): void => {
+      const reason = `EC2 will ${action} this spot instance at ${time.toISOString()}`;
+      const left = time.getTime() - Date.now() - reserve;
+      // A shard has no checkpoints: what is nearly done is better finished than begun again.
+      if (batchStages[name].shape !== 'array' || !(left > 0)) { halt(reason); return; }
+      log.warn(`${reason}: the shard has ${formatSeconds(left / 1000)} to be finished`);
+      setTimeout(() => halt(reason), left).unref();
+    };
+    void watchSpotNotice({ signal: stop.signal, log, env }).then((notice) => notice && interrupt(notice));
     const stage = await load();
-    await stage(input as never, { signal: stop.signal, log, threads });
+    await stage(input as never, { signal: stop.signal, log, threads: facts.threads });
+    const stageDuration = (performance.now() - start) / 1000;
+    log.info(`${name}: done in ${formatSeconds(stageDuration)}`, { quiet: true }, { stageDuration });
   } catch (error) {
     process.exit(report(error, stop.signal, log));
   }
   process.exit(ExitCode.Ok);
+}
+
+/** What every line of the log says: which part of which run this is. As far as the arguments tell, which may be wrong ones. */
+function identity(argv: readonly string[], env: NodeJS.ProcessEnv): Record<string, string | number> {
+  const { values, positionals } = parseArgs({ args: [...argv], allowPositionals: true, strict: false, options: { run: { type: 'string' }, variant: { type: 'string' } } });
+  const run = typeof values['run'] === 'string' ? /([^/]+)\/*$/.exec(values['run'])?.[1] : undefined;
+  const number = (name: string): number | undefined => /^\d+$/.test(env[name] ?? '') ? Number(env[name]) : undefined;
+  return Object.fromEntries(Object.entries({
+    run,
+    stage: positionals[0],
+    shard: number('AWS_BATCH_JOB_ARRAY_INDEX'),
+    variant: typeof values['variant'] === 'string' ? values['variant'] : undefined,
+    node: number('AWS_BATCH_JOB_NODE_INDEX'),
+    attempt: number('AWS_BATCH_JOB_ATTEMPT') ?? 1,
+  }).filter((entry): entry is [string, string | number] => entry[1] !== undefined));
 }
 
 function parse(stages: Readonly<Partial<Record<ProgramName, LoadStage>>>, argv: readonly string[], env: NodeJS.ProcessEnv): { name: ProgramName; load: LoadStage; input: { run: string; variant?: string; shard?: number } } {

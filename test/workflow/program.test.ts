@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { metricsOf } from '../emf.ts';
+import { startMetadata } from './metadataServer.ts';
 
 const program = fileURLToPath(new URL('fixtures/program.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'program-'));
@@ -47,5 +49,47 @@ describe('a program', () => {
 
   it.concurrent('ends with 0 when done, though its parent gives it no standard input', async () => {
     expect((await run(['fit-foreground', '--run', 'r']))[0]).toBe(0);
+  });
+
+  it.concurrent('says first what it runs on, and on every line which part of which run it is', async () => {
+    const [code, text] = await run(['analyze-foreground', '--run', 's3://bucket/store/runs/demo-1/'], { GENVIEW_LOG: 'json', GENVIEW_THREADS: '3', GENVIEW_DEVICE: 'cpu', AWS_BATCH_JOB_ARRAY_INDEX: '4', AWS_BATCH_JOB_ATTEMPT: '2' });
+    expect(code).toBe(0);
+    const lines = text.trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+    for (const line of lines) expect(line).toMatchObject({ run: 'demo-1', stage: 'analyze-foreground', shard: 4, attempt: 2 });
+    expect(lines[0]).toMatchObject({ executor: 'onnxruntime', device: 'cpu', threads: 3, versions: { genview: expect.stringMatching(/^\d/) as string, node: process.versions.node, onnxruntime: '1.30.0' } });
+    expect(lines[0]!['memoryGiB']).toBeGreaterThan(0.5);
+    expect(lines[0]!['memoryGiB']).toBeLessThanOrEqual(totalmem() / 2 ** 30 + 0.1);
+    expect(lines.at(-1)).toMatchObject({ message: expect.stringMatching(/^analyze-foreground: done in/) as string });
+    expect(text.split('\n').filter(Boolean).flatMap(metricsOf)).toEqual([]);
+  });
+
+  it.concurrent('makes a metric of its duration where CloudWatch reads the log, on the main node alone', async () => {
+    const env = { GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', AWS_BATCH_JOB_NUM_NODES: '2', AWS_BATCH_JOB_MAIN_NODE_INDEX: '0' };
+    const metrics = async (node: string) => (await run(['pretrain', '--run', 'r', '--variant', 'v'], { ...env, AWS_BATCH_JOB_NODE_INDEX: node }))[1].trim().split('\n').flatMap(metricsOf);
+    expect((await metrics('0')).map(({ namespace, dimensions, name }) => [namespace, dimensions, name])).toEqual([['GenView', { Stage: 'pretrain' }, 'StageDuration']]);
+    expect(await metrics('1')).toEqual([]);
+  });
+
+  it.concurrent('takes the notice that its spot instance ends as a request to stop', async () => {
+    const metadata = await startMetadata({ lifeCycle: 'spot' });
+    try {
+      metadata.announce({ action: 'terminate', time: new Date(Date.now() + 120_000).toISOString() });
+      const [code, text] = await run(['fit-foreground', '--run', 'r'], { FIXTURE_BEHAVIOUR: 'wait', AWS_BATCH_JOB_ID: 'job', AWS_BATCH_CE_NAME: 'spot', ...metadata.env });
+      expect([code, text.trim().split('\n').at(-1)]).toEqual([75, expect.stringMatching(/^error: stopped: EC2 will terminate this spot instance at 20.*; run the same command again to continue$/)]);
+    } finally { metadata.stop(); }
+  });
+
+  it.concurrent.each<[string, number, string, number]>([
+    ['finishes a shard when the notice leaves the time', 120_000, 'pause', 0],
+    ['leaves a shard when the time is up', 33_000, 'wait', 75],
+    ['leaves a shard at once when the notice comes late', 20_000, 'wait', 75],
+  ])('%s', async (_name, left, behaviour, expected) => {
+    const metadata = await startMetadata({ lifeCycle: 'spot' });
+    try {
+      metadata.announce({ action: 'terminate', time: new Date(Date.now() + left).toISOString() });
+      const [code, text] = await run(['analyze-foreground', '--run', 'r'], { FIXTURE_BEHAVIOUR: behaviour, AWS_BATCH_JOB_ARRAY_INDEX: '0', AWS_BATCH_JOB_ID: 'job', AWS_BATCH_CE_NAME: 'spot', ...metadata.env });
+      expect(code, text).toBe(expected);
+      expect(text.includes('the shard has'), text).toBe(left > 30_000);
+    } finally { metadata.stop(); }
   });
 });
