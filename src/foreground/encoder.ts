@@ -1,3 +1,4 @@
+import '../runtime/telemetry.ts';
 import * as ort from 'onnxruntime-node';
 import { GenViewError } from '../errors.ts';
 import type { EncoderRecipe } from '../recipe/recipe.ts';

@@ -1,3 +1,4 @@
+import './telemetry.ts';
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -132,7 +133,7 @@ const thisMachine: Machine = {
     const absent = names.find((name) => !existsSync(path.join(libraries, name)));
     if (absent !== undefined) return { what: `${absent} is not in ${libraries}`, remedy: install };
     const missing = await missingLibraries(path.join(libraries, names[1]!));
-    if (missing.length > 0) return { what: `onnxruntime's CUDA library needs ${missing.join(', ')}`, remedy: 'install CUDA 12 and cuDNN 9 where the loader finds them (LD_LIBRARY_PATH)' };
+    if (missing.length > 0) return { what: `onnxruntime's CUDA library needs ${missing.join(', ')}`, remedy: 'install the CUDA version that it was built for, and cuDNN 9, where the loader finds them (LD_LIBRARY_PATH)' };
     try {
       applyTensorFloat32();
       // Loaded here, since a program that only says what it runs on should start at once.

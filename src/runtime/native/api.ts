@@ -1,3 +1,4 @@
+import '../telemetry.ts';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import type { TypeObject } from 'koffi';
