@@ -11,21 +11,22 @@ import type { RunPlan } from '../../src/stages/contract.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { once, openStore, readJson, writeJson } from '../../src/storage/index.ts';
 import { codeOf, describeObjectStore, keysOf, text } from '../storage/objectStoreContract.ts';
-import { freePort, installMoto, type Moto, startMoto } from './support/moto.ts';
+import { freePort } from './support/ports.ts';
+import { type S3Server, s3Servers } from './support/s3Servers.ts';
 
-const missing = installMoto();
-if (missing) console.warn(`skipped: ${missing}`);
-
-describe.skipIf(missing)('S3', () => {
-  let moto: Moto | undefined;
+describe.each(s3Servers)('S3 of $name', ({ install, start }) => {
+  let server: S3Server | undefined;
   let count = 0;
   const bucket = 'genview-test';
 
+  const missing = install();
+  if (missing) { console.warn(`skipped: ${missing}`); it.skip(missing, () => {}); return; }
+
   beforeAll(async () => {
-    moto = await startMoto(bucket);
-    Object.assign(process.env, moto.env);
+    server = await start(bucket);
+    Object.assign(process.env, server.env);
   });
-  afterAll(() => moto?.stop());
+  afterAll(() => server?.stop());
 
   describeObjectStore('a bucket prefix', async () => openStore(`s3://${bucket}/prefix with space/${count++}/`));
 
@@ -83,12 +84,15 @@ describe.skipIf(missing)('S3', () => {
     expect(await codeOf(keysOf(absent))).toBe('BucketNotFound');
     expect(await codeOf(openStore(`s3://${bucket}/x`).put('k'.repeat(1025), 'x'))).toBe('KeyInvalid');
     const endpoint = process.env['AWS_ENDPOINT_URL_S3'];
-    process.env['AWS_ENDPOINT_URL_S3'] = `http://127.0.0.1:${await freePort()}`;
+    Object.assign(process.env, { AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${await freePort()}`, GENVIEW_S3_PATIENCE: '1' });
     try {
       const failure = openStore(`s3://${bucket}/x`).get('a');
       expect(await codeOf(failure)).toBe('StoreUnreachable');
       await expect(failure).rejects.toThrow(/cannot be reached \(ECONNREFUSED\)/);
-    } finally { process.env['AWS_ENDPOINT_URL_S3'] = endpoint; }
+    } finally {
+      process.env['AWS_ENDPOINT_URL_S3'] = endpoint;
+      delete process.env['GENVIEW_S3_PATIENCE'];
+    }
   });
 
   it('goes on where a broken download stopped', async () => {

@@ -1,9 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from './ports.ts';
+
+export { freePort };
 
 const version = '5.2.5';
 const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
@@ -37,13 +39,4 @@ export async function startMoto(bucket: string): Promise<Moto> {
     try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
   }
   return { env: { AWS_ENDPOINT_URL_S3: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' }, stop: () => { server.kill(); } };
-}
-
-/** A port of this machine that nothing listens on. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
