@@ -5,14 +5,14 @@ const unreachable = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' }
 const slowDown = Object.assign(new Error('slow'), { name: 'SlowDown', $metadata: { httpStatusCode: 503 } });
 
 /** Fails for ever, on a clock of its own; gives the waits in milliseconds. */
-async function waits(options: { patience?: number; firstPatience?: number; random?: () => number }, errorType: 'TRANSIENT' | 'THROTTLING' | 'CLIENT_ERROR' | 'SERVER_ERROR', error: unknown, answeredBefore = false): Promise<number[]> {
+async function waits(options: { patience?: number; firstPatience?: number; random?: () => number }, errorType: 'TRANSIENT' | 'THROTTLING' | 'CLIENT_ERROR' | 'SERVER_ERROR', error: Error, answeredBefore = false): Promise<number[]> {
   let now = 0;
   const strategy = retryStrategy({ clock: () => now, random: () => 1 - 2 ** -20, ...options });
   let token = await strategy.acquireInitialRetryToken('');
   if (answeredBefore) strategy.recordSuccess(token);
   const delays: number[] = [];
   for (;;) {
-    try { token = await strategy.refreshRetryTokenForRetry(token, { errorType, error }); } catch { return delays; }
+    try { token = await strategy.refreshRetryTokenForRetry(token, { errorType, error: error as never }); } catch { return delays; }
     expect(token.getRetryCount()).toBe(delays.length + 1);
     delays.push(Math.round(token.getRetryDelay()));
     now += token.getRetryDelay();

@@ -24,6 +24,24 @@ export function installMoto(): string | undefined {
   }
 }
 
+/** Moto's server, with conditional writes one after the other: it looks and then writes without a lock, and lets two creators win. */
+const program = `
+import sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.server import MotoRequestHandler
+from werkzeug.serving import run_simple
+
+app, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def serial(environ, start_response):
+    if environ["REQUEST_METHOD"] in ("PUT", "POST") and ("HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ):
+        with lock:
+            return list(app(environ, start_response))
+    return app(environ, start_response)
+
+run_simple("127.0.0.1", int(sys.argv[1]), serial, threaded=True, request_handler=MotoRequestHandler)
+`;
+
 export interface Moto {
   /** For this process and those it starts: where S3 is, and who we are there. */
   readonly env: Readonly<Record<string, string>>;
@@ -33,7 +51,7 @@ export interface Moto {
 /** Starts an S3 server with one empty bucket. */
 export async function startMoto(bucket: string): Promise<Moto> {
   const port = await freePort();
-  const server = spawn(path.join(environment, 'bin', 'moto_server'), ['-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
+  const server = spawn(path.join(environment, 'bin', 'python'), ['-c', program, String(port)], { stdio: 'ignore' });
   const endpoint = `http://127.0.0.1:${port}`;
   for (let i = 0; ; i++) {
     try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
