@@ -24,7 +24,7 @@ if (cannotFindChildren) console.warn(`skipped: ${cannotFindChildren}`);
 /** Shards of the run whose children are killed, and images in each. */
 const shards = 200, perShard = 3;
 /** Shards of the runs whose jobs are started twice. */
-const doubled = { 'analyze-foreground': 40, 'generate-views': 8 } as const;
+const doubled = { 'analyze-foreground': 30, 'generate-views': 6 } as const;
 const recipe = smallRecipe({ generation: { steps: 2 }, quarantineLimit: 0.1 });
 
 let folder: string, quiet: SmallRun;
@@ -132,10 +132,11 @@ describe.skipIf(cannotFindChildren)('array jobs', () => {
     expect(kills['work']! + kills['result']!).toBeGreaterThan(10);
   });
 
-  it.for(s3Servers)('do every shard once when every job is submitted twice, on $name', async ({ name, install, start }, { skip }) => {
-    const missing = install();
-    if (missing) { console.warn(`skipped: ${missing}`); return skip(missing); }
-    const bucket = 'genview-doubled', server = await start(bucket);
+  it('do every shard once when every job is submitted twice', async ({ skip }) => {
+    // One server is enough: how each treats leases is tested in s3.test.ts.
+    const available = s3Servers.toReversed().find(({ install }) => install() === undefined);
+    if (!available) { console.warn('skipped: no S3 server can be had here'); return skip('no S3 server can be had here'); }
+    const { name } = available, bucket = 'genview-doubled', server = await available.start(bucket);
     Object.assign(process.env, server.env);
     try {
       const store = openStore(`s3://${bucket}/store`);

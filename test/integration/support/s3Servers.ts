@@ -11,13 +11,13 @@ export interface S3Server {
 }
 
 /** Independent implementations of S3's protocol that install from public registries. `install` says why not when one cannot be had. */
-export const s3Servers: readonly { readonly name: string; install(): string | undefined; start(bucket: string): Promise<S3Server> }[] = [
+export const s3Servers: readonly { readonly name: string; readonly install: () => string | undefined; readonly start: (bucket: string) => Promise<S3Server> }[] = [
   {
     name: 'moto',
     install: installMoto,
     async start(bucket) {
-      const { env, stop } = await startMoto(bucket);
-      return { env: env as S3Server['env'], async stop() { stop(); } };
+      const moto = await startMoto(bucket);
+      return { env: moto.env as S3Server['env'], async stop() { moto.stop(); } };
     },
   },
   {
