@@ -24,7 +24,7 @@ if (cannotFindChildren) console.warn(`skipped: ${cannotFindChildren}`);
 /** Shards of the run whose children are killed, and images in each. */
 const shards = 200, perShard = 3;
 /** Shards of the runs whose jobs are started twice. */
-const doubled = { 'analyze-foreground': 30, 'generate-views': 6 } as const;
+const doubled = { 'analyze-foreground': 30, 'generate-views': 4 } as const;
 const recipe = smallRecipe({ generation: { steps: 2 }, quarantineLimit: 0.1 });
 
 let folder: string, quiet: SmallRun;
