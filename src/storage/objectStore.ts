@@ -10,7 +10,10 @@ export interface ObjectInfo {
 export interface PutOptions {
   /** Only create: resolves to false, without writing, when the object exists. */
   readonly ifNoneMatch?: '*';
-  /** Only replace this version: resolves to false, without writing, when the object is another version or gone. */
+  /**
+   * Only replace this version: resolves to false, without writing, when the object is another version or gone. (Also,
+   * over a network that loses answers, when it was written and replaced again at once: whoever counts on it looks at the content.)
+   */
   readonly ifMatch?: string;
   readonly contentType?: string;
   /** Folders only: false spares the wait until the bytes are on the disk, for files that are easily made again. @default true */

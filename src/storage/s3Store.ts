@@ -4,17 +4,29 @@ import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { checkKey, checkPrefix, isWellFormed } from './key.ts';
 import type { ObjectInfo, ObjectStore, PutOptions } from './objectStore.ts';
+import { uniqueToken } from './processIdentity.ts';
+import { retryStrategy, waitBefore } from './s3Retry.ts';
 
 /** Bodies above this many bytes, and streams, are sent in parts of this size. */
 const partSize = 8 * 2 ** 20;
-/** Attempts to read a body whose connection breaks; each goes on where the last one stopped. */
+/** Connections in a row that may break without giving a byte of a body; each goes on where the last one stopped. */
 const readAttempts = 5;
+/** Metadata of an object that names the call that put it. */
+const tokenName = 'genview-put';
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
 /**
  * Objects under a prefix of a bucket. Credentials and region come from where the AWS SDK finds them; with
  * `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` set, that server is used, with the bucket in the path.
+ *
+ * Failures that may pass are waited for (see `retryStrategy`), and a conditional put whose answer was lost is recognised
+ * as this call's own when the server refuses its repetition.
+ *
+ * | variable | meaning |
+ * | --- | --- |
+ * | GENVIEW_S3_PATIENCE | seconds in which a failing request is tried again. @default 120; 8 while no server has answered, outside Batch jobs |
+ * | GENVIEW_S3_TIMEOUT | seconds of silence after which a connection is given up and the request tried again. @default 60 |
  */
 export class S3Store implements ObjectStore {
   readonly root: string;
@@ -52,13 +64,19 @@ export class S3Store implements ObjectStore {
   async get(key: string, range?: { start: number; end?: number }): Promise<Uint8Array> {
     const end = range?.end;
     if (range && end !== undefined && end < range.start) return new Uint8Array(0);
-    try {
-      const chunks: Buffer[] = [];
-      for await (const chunk of await this.#read(key, range?.start ?? 0, end)) chunks.push(chunk);
-      return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-    } catch (error) {
-      if (statusOf(error) === 416) return new Uint8Array(0);
-      throw this.#error(error, key);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const chunks: Buffer[] = [];
+        for await (const chunk of await this.#read(key, range?.start ?? 0, end)) chunks.push(chunk);
+        return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+      } catch (cause) {
+        if (statusOf(cause) === 416) return new Uint8Array(0);
+        const error = this.#error(cause, key);
+        // Replaced while it was read, or garbled on its way.
+        const passes = error instanceof GenViewError && (error.code === 'ObjectChanged' || error.code === 'ObjectDamaged');
+        if (!passes || attempt === readAttempts) throw error;
+        await sleep(waitBefore(attempt));
+      }
     }
   }
 
@@ -81,18 +99,23 @@ export class S3Store implements ObjectStore {
     const error = (cause: unknown): unknown => this.#error(cause, key);
     async function* bytes(): AsyncGenerator<Buffer> {
       const length = answer.ContentLength;
-      let position = 0;
-      for (let attempt = 1; ; attempt++) {
+      let position = 0, failures = 0;
+      for (;;) {
         try {
           for await (const chunk of answer.Body as Readable as AsyncIterable<Buffer>) {
             position += chunk.length;
+            // A long stream may break any number of times, as when its reader pauses for longer than the server waits.
+            failures = 0;
             yield chunk;
           }
           if (length === undefined || position >= length) return;
           throw Object.assign(new Error('connection closed early'), { code: 'ECONNRESET' });
         } catch (cause) {
-          if (attempt === readAttempts || !isConnectionError(cause)) throw error(cause);
-          await sleep(200 * 2 ** attempt);
+          if (!isConnectionError(cause)) throw error(cause);
+          // Broken behind the last byte.
+          if (length !== undefined && position >= length) return;
+          if (++failures === readAttempts) throw error(cause);
+          await sleep(waitBefore(failures));
           try { answer = await request(start + position, answer.ETag); } catch (again) { throw error(again); }
         }
       }
@@ -107,9 +130,13 @@ export class S3Store implements ObjectStore {
       ...(options.ifMatch === undefined ? {} : { IfMatch: `"${options.ifMatch}"` }),
     };
     const conditional = Object.keys(conditions).length > 0;
-    const parameters = { Bucket: this.#bucket, Key, ...(options.contentType ? { ContentType: options.contentType } : {}), ...conditions };
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     const whole = !(bytes instanceof Readable) && bytes.length <= partSize;
+    const token = uniqueToken();
+    const parameters = {
+      Bucket: this.#bucket, Key, ...(options.contentType ? { ContentType: options.contentType } : {}), ...conditions,
+      ...(conditional || !whole ? { Metadata: { [tokenName]: token } } : {}),
+    };
     try {
       if (conditional && !whole) {
         // Saves sending a large body for nothing. The condition still holds at the end.
@@ -127,8 +154,10 @@ export class S3Store implements ObjectStore {
           }
           return true;
         } catch (error) {
-          const status = statusOf(error);
-          if (conditional && (status === 412 || (options.ifMatch !== undefined && status === 404 && nameOf(error) !== 'NoSuchBucket'))) return false;
+          const status = statusOf(error), name = nameOf(error);
+          // Servers differ in what they say to the completion of an upload that an attempt before, whose answer was lost, has completed.
+          if (!whole && await this.#isOurs(Key, token).catch(() => false)) return true;
+          if (conditional && (status === 412 || (options.ifMatch !== undefined && status === 404 && name !== 'NoSuchBucket' && name !== 'NoSuchUpload'))) return whole && await this.#isOurs(Key, token);
           // Two conditional writes at once: S3 refuses one and asks to look again.
           if (status !== 409 || !conditional || bytes instanceof Readable || attempt === 8) throw error;
           await sleep(50 * 2 ** attempt * Math.random());
@@ -137,6 +166,20 @@ export class S3Store implements ObjectStore {
     } catch (error) {
       discard(bytes);
       throw this.#error(error, key);
+    }
+  }
+
+  /**
+   * Whether the object is the one that this call of `put` sent: a server that did what an attempt asked, and whose answer
+   * was lost, refuses the repetition because of it.
+   */
+  async #isOurs(Key: string, token: string): Promise<boolean> {
+    const { sdk, client } = await this.#client();
+    try {
+      return (await client.send(new sdk.HeadObjectCommand({ Bucket: this.#bucket, Key }))).Metadata?.[tokenName] === token;
+    } catch (error) {
+      if (statusOf(error) === 404) return false;
+      throw error;
     }
   }
 
@@ -168,13 +211,15 @@ export class S3Store implements ObjectStore {
         }));
       } catch (error) { throw this.#error(error, prefix); }
       for (const object of page.Contents ?? []) {
-        // XML cannot carry every character, so keys come percent-encoded.
-        const key = decodeURIComponent((object.Key ?? '').replaceAll('+', ' ')).slice(this.#prefix.length);
+        // XML cannot carry every character, so keys come percent-encoded, from servers that say so: some do not know how.
+        const whole = page.EncodingType === 'url' ? decodeURIComponent((object.Key ?? '').replaceAll('+', ' ')) : object.Key ?? '';
+        const key = whole.slice(this.#prefix.length);
         // Consoles make empty objects `folder/` to show a folder.
         if (key === '' || key.endsWith('/')) continue;
         yield { key, size: object.Size ?? 0, etag: unquote(object.ETag) };
       }
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
+      if (page.IsTruncated && token === undefined) throw new GenViewError('StoreFailure', `${this.url(prefix)}: the server says that its listing goes on, and not where; it does not speak the protocol of S3`);
     } while (token !== undefined);
   }
 
@@ -206,12 +251,14 @@ export class S3Store implements ObjectStore {
     const name = nameOf(error);
     const status = statusOf(error);
     if (name === 'NoSuchBucket') return new GenViewError('BucketNotFound', `bucket ${this.#bucket} of ${url} does not exist; create it, or mend the URL`, { cause: error });
+    if (name === 'NoSuchUpload') return new GenViewError('StoreFailure', `${url} was not written: the server has ended its upload; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
     if (name === 'NoSuchKey' || status === 404) return new GenViewError('ObjectNotFound', `${url} does not exist`, { cause: error });
     if (name === 'CredentialsProviderError') return new GenViewError('StoreUnreachable', `no AWS credentials to open ${url}; configure them (environment, profile or role)`, { cause: error });
     if (status === 403 || status === 401) return new GenViewError('AccessDenied', `access to ${url} was denied (${name}); check credentials and the bucket's policy`, { cause: error });
     if (status === 301) return new GenViewError('StoreUnreachable', `bucket ${this.#bucket} of ${url} is in another region; set AWS_REGION to it`, { cause: error });
     if (name === 'PreconditionFailed') return new GenViewError('ObjectChanged', `${url} was replaced while it was read; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
     if (isConnectionError(error)) return new GenViewError('StoreUnreachable', `${url} cannot be reached (${(error as NodeJS.ErrnoException).code ?? name}); check network and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
+    if ((error as Error).message?.startsWith('Checksum mismatch')) return new GenViewError('ObjectDamaged', `${url} did not arrive as it is stored (${(error as Error).message}); run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
     if (status !== undefined) return new GenViewError('StoreFailure', `${url}: the server answered ${status} ${name}`, { cause: error, exitCode: status >= 500 || status === 409 ? ExitCode.TemporaryFailure : ExitCode.UserError });
     return error;
   }
@@ -229,7 +276,12 @@ function openClient(): Promise<{ sdk: Sdk; client: S3Client }> {
     process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
     const sdk = await import('@aws-sdk/client-s3');
     const client = new sdk.S3Client({
-      maxAttempts: 5,
+      retryStrategy: retryStrategy({
+        ...(process.env['GENVIEW_S3_PATIENCE'] ? { patience: seconds('GENVIEW_S3_PATIENCE', 120) } : {}),
+        // A job is started by a workflow that has reached the store before.
+        ...(process.env['AWS_BATCH_JOB_ID'] ? { firstPatience: Infinity } : {}),
+      }),
+      requestHandler: { connectionTimeout: 5000, socketTimeout: 1000 * seconds('GENVIEW_S3_TIMEOUT', 60) },
       ...(endpoint === '' ? {} : { endpoint, forcePathStyle: true }),
       // A server of one's own has no regions.
       ...(endpoint !== '' && !process.env['AWS_REGION'] && !process.env['AWS_DEFAULT_REGION'] ? { region: 'us-east-1' }
@@ -241,6 +293,14 @@ function openClient(): Promise<{ sdk: Sdk; client: S3Client }> {
     }
     return { sdk, client };
   })();
+}
+
+function seconds(name: string, fallback: number): number {
+  const text = process.env[name];
+  if (text === undefined || text === '') return fallback;
+  const value = Number(text);
+  if (!(value > 0 && value <= 86_400)) throw new GenViewError('EnvironmentInvalid', `${name} is "${text}": it must be a number of seconds, more than 0 and at most 86400`);
+  return value;
 }
 
 function discard(body: Uint8Array | Readable): void {

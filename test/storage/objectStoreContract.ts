@@ -20,6 +20,9 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
 export const oddKeys = [
   'with space.jpg', `quotes'".jpg`, 'hash#1.jpg', 'percent%20.jpg', 'plus+.jpg', 'question?.jpg', 'ünï-日本語-🙂.jpg', '&<>.jpg',
   'back\\slash.jpg', 'a/b c/d%/é.jpg', `${'n'.repeat(196)}.jpg`,
+  '.hidden', '..two', '...', 'dots/.inside/..x', ' leading and trailing ', 'a+b c%2Bd', '%41%2F', '%', '~tilde', 'e\u0301 is not \u00e9', 'semi;colon,comma=', "*'()!",
+  // Close to the 1,024 bytes that S3 allows, the prefix of the store included.
+  `deep/${Array.from({ length: 4 }, (_, i) => String(i).repeat(180)).join('/')}`,
 ];
 
 /** What every ObjectStore promises, as tests. `open` gives an empty store at each call. */
@@ -58,7 +61,23 @@ export function describeObjectStore(name: string, open: () => Promise<ObjectStor
       expect(text(await store.get('digits', { start: 2, end: 4 }))).toBe('234');
       expect(text(await store.get('digits', { start: 7 }))).toBe('789');
       expect(text(await store.get('digits', { start: 8, end: 100 }))).toBe('89');
-      expect(text(await store.get('digits', { start: 10 }))).toBe('');
+      expect(text(await store.get('digits', { start: 9, end: 9 }))).toBe('9');
+      for (const range of [{ start: 10 }, { start: 10, end: 20 }, { start: 1000 }, { start: 5, end: 4 }]) expect(text(await store.get('digits', range))).toBe('');
+    });
+
+    it('keeps empty objects', async () => {
+      const store = await open();
+      await store.put('empty/bytes', new Uint8Array(0));
+      await store.put('empty/stream', Readable.from([]));
+      for (const key of ['empty/bytes', 'empty/stream']) {
+        expect((await store.get(key)).length).toBe(0);
+        expect((await store.get(key, { start: 0 })).length).toBe(0);
+        const chunks = [];
+        for await (const chunk of await store.getStream(key)) chunks.push(chunk);
+        expect(Buffer.concat(chunks).length).toBe(0);
+        expect((await store.head(key))!.size).toBe(0);
+      }
+      expect(await keysOf(store)).toEqual(['empty/bytes', 'empty/stream']);
     });
 
     it('creates only when asked to', async () => {
@@ -74,6 +93,22 @@ export function describeObjectStore(name: string, open: () => Promise<ObjectStor
       const won = await Promise.all(Array.from({ length: 12 }, (_, i) => store.put('race', `writer ${i}`, { ifNoneMatch: '*' })));
       expect(won.filter(Boolean)).toHaveLength(1);
       expect(text(await store.get('race'))).toBe(`writer ${won.indexOf(true)}`);
+    });
+
+    it('lets one of many replacements of a version win', async () => {
+      const store = await open();
+      await store.put('counter', '0');
+      let won = 0;
+      // Each reads a version and replaces it, until it has done so three times: no update may be lost, none counted twice.
+      await Promise.all([1, 2, 3, 4].map(async () => {
+        for (let done = 0; done < 3;) {
+          const { etag } = (await store.head('counter'))!;
+          const value = Number(text(await store.get('counter')));
+          if (await store.put('counter', String(value + 1), { ifMatch: etag })) { done++; won++; }
+        }
+      }));
+      expect(won).toBe(12);
+      expect(text(await store.get('counter'))).toBe('12');
     });
 
     it('replaces only the version that was named', async () => {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
@@ -152,6 +153,8 @@ class Job {
   async #array(size: number, signal: AbortSignal, view: JobView): Promise<readonly (JobEnd | undefined)[]> {
     const ends: (JobEnd | undefined)[] = Array.from({ length: size });
     let broken = false;
+    // Every child listens to it while it waits for a core: no leak, whatever Node supposes.
+    setMaxListeners(0, signal);
     // All of them, also when one is aborted: nothing may be left running behind a job that has ended.
     const children = await Promise.allSettled(ends.map(async (_, index) => {
       const variables = { AWS_BATCH_JOB_ARRAY_INDEX: String(index), AWS_BATCH_JOB_ARRAY_SIZE: String(size) };

@@ -1,9 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from './ports.ts';
+
+export { freePort };
 
 const version = '5.2.5';
 const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
@@ -22,6 +24,24 @@ export function installMoto(): string | undefined {
   }
 }
 
+/** Moto's server, with conditional writes one after the other: it looks and then writes without a lock, and lets two creators win. */
+const program = `
+import sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.server import MotoRequestHandler
+from werkzeug.serving import run_simple
+
+app, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def serial(environ, start_response):
+    if environ["REQUEST_METHOD"] in ("PUT", "POST") and ("HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ):
+        with lock:
+            return list(app(environ, start_response))
+    return app(environ, start_response)
+
+run_simple("127.0.0.1", int(sys.argv[1]), serial, threaded=True, request_handler=MotoRequestHandler)
+`;
+
 export interface Moto {
   /** For this process and those it starts: where S3 is, and who we are there. */
   readonly env: Readonly<Record<string, string>>;
@@ -31,19 +51,10 @@ export interface Moto {
 /** Starts an S3 server with one empty bucket. */
 export async function startMoto(bucket: string): Promise<Moto> {
   const port = await freePort();
-  const server = spawn(path.join(environment, 'bin', 'moto_server'), ['-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
+  const server = spawn(path.join(environment, 'bin', 'python'), ['-c', program, String(port)], { stdio: 'ignore' });
   const endpoint = `http://127.0.0.1:${port}`;
   for (let i = 0; ; i++) {
     try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
   }
   return { env: { AWS_ENDPOINT_URL_S3: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' }, stop: () => { server.kill(); } };
-}
-
-/** A port of this machine that nothing listens on. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
