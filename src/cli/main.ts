@@ -14,6 +14,7 @@ import { runCommand } from './run.ts';
 import { stageCommand } from './stage.ts';
 import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
+import { workerCommand } from './worker.ts';
 
 /** A command's file describes it and imports what it does only when it is called: `--help` answers at once. */
 export function createProgram(): Command {
@@ -32,7 +33,7 @@ Exit codes: 0 done, 1 defect or unexpected failure, 2 bad input, 75 interrupted 
 process was lost (run the same command again), 130 stopped by Ctrl-C.`);
   for (const command of [
     demoCommand(), initCommand(), validateCommand(), runCommand(), statusCommand(), logsCommand(), reportCommand(),
-    datasetCommand(), modelsCommand(), stageCommand(), doctorCommand(),
+    datasetCommand(), modelsCommand(), stageCommand(), workerCommand(), doctorCommand(),
   ]) program.addCommand(command);
   for (const command of allCommands(program)) {
     command.exitOverride().helpCommand(false).helpOption('-h, --help', 'explain the command').showHelpAfterError(`(${pathOf(command)} --help explains it)`);
