@@ -1,6 +1,6 @@
 import { App } from 'aws-cdk-lib';
-import { createStacks } from './stacks.ts';
+import { createTarget } from './stacks.ts';
 
 const app = new App();
-createStacks(app);
+createTarget(app);
 app.synth();
