@@ -47,8 +47,8 @@ const batchRetry: readonly Retrier[] = [{
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   const { activities } = refs;
+  const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
-    const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
     return { Type: 'Task', Resource: arn, Arguments: { HeartbeatSeconds: heartbeatSeconds, ...task }, TimeoutSeconds: timeoutSeconds, HeartbeatSeconds: heartbeatSeconds, Retry: activityRetry, ...flow };
   };
@@ -56,7 +56,8 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   const lambda = (name: LambdaName, payload: Template, flow: Flow): TaskState => {
     const invocation = { FunctionName: refs.functions[name], Payload: payload };
     const arn = activities?.functions[name];
-    if (arn !== undefined) return activity(arn, { Invoke: invocation }, lambdaStages[name].timeoutSeconds, flow);
+    // A worker sets a function no limit; some servers count the time that it waits for a worker.
+    if (arn !== undefined) return activity(arn, { Invoke: invocation }, Math.max(4 * lambdaStages[name].timeoutSeconds, 2 * heartbeatSeconds), flow);
     return { Type: 'Task', Resource: `arn:${refs.partition}:states:::lambda:invoke`, Arguments: invocation, Retry: lambdaRetry, ...flow };
   };
 

@@ -8,7 +8,7 @@ import type { Log } from '../../src/log.ts';
 import { parseRecipe } from '../../src/recipe/parse.ts';
 import { openStore, writeJson } from '../../src/storage/index.ts';
 import { findActivities, parseActivities } from '../../src/worker/activities.ts';
-import { openStepFunctions } from '../../src/worker/client.ts';
+import { isGone, openStepFunctions } from '../../src/worker/client.ts';
 import { createTaskRunner, type RunTask } from '../../src/worker/task.ts';
 import { runWorker, type WorkerOptions } from '../../src/worker/worker.ts';
 import { StatesError } from '../../src/workflow/asl/errors.ts';
@@ -141,14 +141,19 @@ describe('a worker', () => {
     expect(server.of('SendTaskSuccess').map(({ body }) => body['taskToken'])).toEqual(['t1', 't3']);
   });
 
-  it.each(['TaskTimedOut', 'TaskDoesNotExist', 'InvalidToken'])('ends a task that the workflow no longer waits for (%s), and reports nothing', async (name) => {
+  it('ends a task that the workflow no longer waits for, and reports nothing', async () => {
     await work('wait');
     server.add('genview-fit-foreground', 't1', job(3));
     await until(() => existsSync(path.join(folder, 'seen-1.json')));
-    server.refuse('SendTaskHeartbeat', [400, name]);
+    server.refuse('SendTaskHeartbeat', [400, 'TaskTimedOut']);
     await until(() => said.some((line) => line.includes('does not wait for it any more')));
     expect(notes()).toContain('stopped');
     expect([...server.of('SendTaskSuccess'), ...server.of('SendTaskFailure')]).toEqual([]);
+  });
+
+  it.each(['TaskTimedOut', 'TaskDoesNotExist', 'InvalidToken'])('takes %s for the word that a task is not waited for', (name) => {
+    expect(isGone(Object.assign(new Error('x'), { name }))).toBe(true);
+    expect(isGone(Object.assign(new Error(name), { name: 'ThrottlingException' }))).toBe(false);
   });
 
   it('repeats a report until the server takes it', async () => {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { systemClock, type Clock } from './clock.ts';
 import type { Catcher, ChoiceState, Json, MapState, ParallelState, State, StateGraph, StateMachineDefinition, TaskState, Template } from './definition.ts';
 import { causeLimit, matchesError, runtimeError, StatesError } from './errors.ts';
@@ -398,6 +399,8 @@ class Execution {
  */
 async function together<T, R>(items: readonly T[], limit: number, outer: AbortSignal, work: (item: T, index: number, signal: AbortSignal) => Promise<R>): Promise<R[]> {
   const inner = new AbortController();
+  // Every item at work listens.
+  setMaxListeners(0, inner.signal);
   const stop = (): void => inner.abort(outer.reason);
   if (outer.aborted) stop(); else outer.addEventListener('abort', stop, { once: true });
   const results: R[] = [];
