@@ -53,8 +53,8 @@ export class LocalStackStack extends Stack {
     const bucket = new Bucket(this, 'Store', {
       blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
       encryption: BucketEncryption.S3_MANAGED,
-      // A server of one's own speaks HTTP.
-      enforceSSL: false,
+      // LocalStack does not enforce it: there HTTP will do.
+      enforceSSL: true,
       objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
       removalPolicy: RemovalPolicy.RETAIN,
       lifecycleRules: [{ abortIncompleteMultipartUploadAfter: Duration.days(7) }],

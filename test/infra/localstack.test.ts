@@ -26,7 +26,7 @@ describe('the localstack target', () => {
     const template = Template.fromStack(createLocalStack(app()));
     const types = Object.values(template.toJSON()['Resources'] as Record<string, { Type: string }>).map(({ Type }) => Type);
     expect(Object.fromEntries([...new Set(types)].map((type) => [type, types.filter((other) => other === type).length]))).toEqual({
-      'AWS::S3::Bucket': 1, 'AWS::StepFunctions::Activity': jobDefinitionNames.length + lambdaNames.length, 'AWS::StepFunctions::StateMachine': 1, 'AWS::IAM::Role': 1, 'AWS::IAM::ManagedPolicy': 1,
+      'AWS::S3::Bucket': 1, 'AWS::S3::BucketPolicy': 1, 'AWS::StepFunctions::Activity': jobDefinitionNames.length + lambdaNames.length, 'AWS::StepFunctions::StateMachine': 1, 'AWS::IAM::Role': 1, 'AWS::IAM::ManagedPolicy': 1,
     });
     for (const name of [...jobDefinitionNames, ...lambdaNames]) template.hasResourceProperties('AWS::StepFunctions::Activity', { Name: `genview-${name}` });
     template.hasResourceProperties('AWS::IAM::ManagedPolicy', { PolicyDocument: { Statement: Match.arrayWith([Match.objectLike({ Action: 'states:ListActivities', Resource: '*' })]) } });
