@@ -19,10 +19,10 @@ export async function openStepFunctions(): Promise<{ readonly sdk: Sdk; readonly
 
 const connectionErrors = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EAI_AGAIN', 'EPIPE', 'ECONNABORTED', 'EHOSTUNREACH']);
 
-/** Whether the call may succeed when it is repeated later: the server could not be reached, was too busy, or failed. */
+/** Whether the call may succeed when it is repeated later: the server could not be reached, took too long, was too busy, or failed. */
 export function isPassing(error: unknown): boolean {
   const { name, code, $metadata } = error as { name?: string; code?: string; $metadata?: { httpStatusCode?: number } };
-  return (code !== undefined && connectionErrors.has(code)) || name === 'TimeoutError' || /Throttl|TooManyRequests|ServiceUnavailable/.test(name ?? '') || ($metadata?.httpStatusCode ?? 0) >= 500;
+  return (code !== undefined && connectionErrors.has(code)) || name === 'TimeoutError' || name === 'AbortError' || /Throttl|TooManyRequests|ServiceUnavailable/.test(name ?? '') || ($metadata?.httpStatusCode ?? 0) >= 500;
 }
 
 /** Whether the workflow no longer waits for a task: it timed out, its execution ended or was stopped, or a sibling failed. */

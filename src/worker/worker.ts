@@ -29,6 +29,8 @@ export interface WorkerOptions {
 
 /** Milliseconds after which the report of a result is given up: by then the server has missed many heartbeats. */
 const reportFor = 600_000;
+/** Milliseconds after which an answer is not waited for any longer: of a report, and of a poll, which the server holds open for a minute. */
+const reportTimeout = 30_000, pollTimeout = 90_000;
 
 interface Task {
   readonly token: string;
@@ -66,29 +68,29 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       }
     }
   };
-  const report = async (what: string, send: () => Promise<unknown>): Promise<void> => {
-    try { await persist(what, send, (since) => performance.now() - since > reportFor); } catch (error) {
+  const report = async (what: string, send: (options: { abortSignal: AbortSignal }) => Promise<unknown>): Promise<void> => {
+    try { await persist(what, () => send({ abortSignal: AbortSignal.timeout(reportTimeout) }), (since) => performance.now() - since > reportFor); } catch (error) {
       // Nobody waits for it: another worker has the task, or its execution has ended.
       log.warn(`${what} ${isGone(error) ? 'was not wanted any more' : `could not be reported: ${(error as Error).message}`}`);
     }
   };
   const giveBack = (activity: Activity, { token }: Task, why: string): Promise<void> =>
-    report(`giving ${activity.name} back`, () => client.send(new sdk.SendTaskFailureCommand({ taskToken: token, error: taskReturned, cause: `worker ${options.name}: ${why}` })));
+    report(`giving ${activity.name} back`, (call) => client.send(new sdk.SendTaskFailureCommand({ taskToken: token, error: taskReturned, cause: `worker ${options.name}: ${why}` }), call));
 
   const work = async (activity: Activity, task: Task): Promise<void> => {
     const input = parse(task.input);
     const seconds = activityInput.safeParse(input).data?.HeartbeatSeconds ?? defaultHeartbeatSeconds;
-    const heartbeat = startHeartbeat(seconds, () => client.send(new sdk.SendTaskHeartbeatCommand({ taskToken: task.token })), isGone,
+    const heartbeat = startHeartbeat(seconds, (abortSignal) => client.send(new sdk.SendTaskHeartbeatCommand({ taskToken: task.token }), { abortSignal }), isGone,
       (error) => log.warn(`the heartbeat of ${activity.name} does not arrive: ${(error as Error).message}`));
     try {
       const output = JSON.stringify(await runTask(input, AbortSignal.any([stop, heartbeat.gone])));
-      await report(`the result of ${activity.name}`, () => client.send(new sdk.SendTaskSuccessCommand({ taskToken: task.token, output })));
+      await report(`the result of ${activity.name}`, (call) => client.send(new sdk.SendTaskSuccessCommand({ taskToken: task.token, output }), call));
     } catch (error) {
       if (heartbeat.gone.aborted) log.warn(`${activity.name} was ended: the workflow does not wait for it any more`);
       else if (stop.aborted) await giveBack(activity, task, 'stopped');
       else {
         const failure = error instanceof StatesError ? error : new StatesError('InternalError', error instanceof Error ? error.stack ?? error.message : String(error));
-        await report(`the failure of ${activity.name}`, () => client.send(new sdk.SendTaskFailureCommand({ taskToken: task.token, ...toFailure(failure) })));
+        await report(`the failure of ${activity.name}`, (call) => client.send(new sdk.SendTaskFailureCommand({ taskToken: task.token, ...toFailure(failure) }), call));
       }
     } finally {
       heartbeat.stop();
@@ -97,7 +99,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
 
   const take = async (activity: Activity): Promise<Task | undefined> => {
     const { taskToken, input } = await persist(`waiting for ${activity.name}`,
-      () => client.send(new sdk.GetActivityTaskCommand({ activityArn: activity.arn, workerName: options.name }), { abortSignal: hangUp.signal }), () => stop.aborted);
+      () => client.send(new sdk.GetActivityTaskCommand({ activityArn: activity.arn, workerName: options.name }), { abortSignal: AbortSignal.any([hangUp.signal, AbortSignal.timeout(pollTimeout)]) }), () => stop.aborted);
     return taskToken ? { token: taskToken, input: input ?? 'null' } : undefined;
   };
 

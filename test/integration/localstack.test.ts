@@ -67,7 +67,7 @@ async function putDataset(url: string): Promise<void> {
 
 interface Worker {
   readonly child: ChildProcess;
-  text(): string;
+  readonly text: () => string;
   readonly ended: Promise<number | null>;
 }
 const workers: Worker[] = [];

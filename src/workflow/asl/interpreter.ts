@@ -15,7 +15,7 @@ export interface TaskContext {
   /** Records `TaskSubmitted`: a `.sync` integration calls it once the job exists. */
   submitted(output: Json): void;
   /** Of an Activity: whoever works on the task is still there. Without this call for HeartbeatSeconds the task fails. */
-  heartbeat(): void;
+  readonly heartbeat: () => void;
 }
 
 /** Does what a resource does in AWS. Fails with a StatesError; any other error keeps its name. The result must be JSON. */
