@@ -25,7 +25,7 @@ export interface LocalStackOptions {
 
 /** The stack of `-c target=localstack`, with `-c name=`, `-c functions=` and `-c heartbeatSeconds=`. Throws `OptionsInvalid`. */
 export function createLocalStack(app: App): LocalStackStack {
-  const context = (key: string): string | undefined => { const value = app.node.tryGetContext(key) as unknown; return value === undefined ? undefined : String(value); };
+  const context = (key: string): string | undefined => { const value = app.node.tryGetContext(key) as string | number | undefined; return value === undefined ? undefined : String(value); };
   const { name = 'genview', functions = 'activities', heartbeatSeconds } = { name: context('name'), functions: context('functions'), heartbeatSeconds: context('heartbeatSeconds') };
   if (!/^[a-z][a-z0-9-]{0,19}$/.test(name)) throw new GenViewError('OptionsInvalid', `-c name=${name}: expected up to 20 lower-case letters, digits and dashes`);
   if (functions !== 'activities' && functions !== 'lambda') throw new GenViewError('OptionsInvalid', `-c functions=${functions}: expected activities or lambda`);

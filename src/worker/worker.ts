@@ -6,7 +6,8 @@ import { StatesError } from '../workflow/asl/errors.ts';
 import type { Activity } from './activities.ts';
 import { explainCall, isGone, isPassing, type Sdk } from './client.ts';
 import { toFailure } from './failure.ts';
-import { startHeartbeat } from './heartbeat.ts';
+import { Hands } from './hands.ts';
+import { startHeartbeat, type Heartbeat } from './heartbeat.ts';
 import type { RunTask } from './task.ts';
 
 export interface WorkerOptions {
@@ -21,6 +22,8 @@ export interface WorkerOptions {
   readonly log: Log;
   /** Stops the worker: it takes no more, ends what it runs, and gives it back. */
   readonly signal: AbortSignal;
+  /** Milliseconds that a task which comes while all hands are full is kept for a hand to become free. @default 10000 */
+  readonly hold?: number;
   /** Milliseconds to wait for polls that are under way when the worker is stopped; a poll lasts a minute. @default 65000 */
   readonly patience?: number;
   /** Milliseconds between attempts to reach the server: the first pause and the longest. @default [1000, 30000] */
@@ -39,7 +42,7 @@ interface Task {
 
 /**
  * Works off the tasks of Activities: long-polls each of them while it has a hand free, runs the task, sends heartbeats,
- * reports. A task that comes while all hands are full, or once the worker is stopped, is given back unharmed
+ * reports. A task that comes while all hands are full and stay so, or once the worker is stopped, is given back unharmed
  * (`TaskReturned`), and whoever is next takes it. A task that the workflow no longer waits for is ended without a report.
  *
  * Resolves once the signal has aborted and everything is given back; rejects when an Activity no longer exists or the
@@ -54,8 +57,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   /** Ends polls that outlast the worker's patience. */
   const hangUp = new AbortController();
   const working = new Set<Promise<void>>();
-  /** Who waits for a free hand. */
-  let waiting: (() => void)[] = [];
+  const hands = new Hands(concurrency);
 
   /** Repeats a call that fails for a reason that passes. */
   const persist = async <T>(what: string, call: () => Promise<T>, giveUp: (since: number) => boolean): Promise<T> => {
@@ -77,11 +79,12 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const giveBack = (activity: Activity, { token }: Task, why: string): Promise<void> =>
     report(`giving ${activity.name} back`, (call) => client.send(new sdk.SendTaskFailureCommand({ taskToken: token, error: taskReturned, cause: `worker ${options.name}: ${why}` }), call));
 
-  const work = async (activity: Activity, task: Task): Promise<void> => {
-    const input = parse(task.input);
-    const seconds = activityInput.safeParse(input).data?.HeartbeatSeconds ?? defaultHeartbeatSeconds;
-    const heartbeat = startHeartbeat(seconds, (abortSignal) => client.send(new sdk.SendTaskHeartbeatCommand({ taskToken: task.token }), { abortSignal }), isGone,
+  const beat = (activity: Activity, { token }: Task, input: unknown): Heartbeat =>
+    startHeartbeat(activityInput.safeParse(input).data?.HeartbeatSeconds ?? defaultHeartbeatSeconds,
+      (abortSignal) => client.send(new sdk.SendTaskHeartbeatCommand({ taskToken: token }), { abortSignal }), isGone,
       (error) => log.warn(`the heartbeat of ${activity.name} does not arrive: ${(error as Error).message}`));
+
+  const work = async (activity: Activity, task: Task, input: unknown, heartbeat: Heartbeat): Promise<void> => {
     try {
       const output = JSON.stringify(await runTask(input, AbortSignal.any([stop, heartbeat.gone])));
       await report(`the result of ${activity.name}`, (call) => client.send(new sdk.SendTaskSuccessCommand({ taskToken: task.token, output }), call));
@@ -104,9 +107,9 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   };
 
   const serve = async (activity: Activity): Promise<void> => {
-    const stopped = once(stop);
     while (!stop.aborted) {
-      if (working.size >= concurrency) { await Promise.race([new Promise<void>((resolve) => { waiting.push(resolve); }), stopped]); continue; }
+      await hands.available(stop);
+      if (stop.aborted) return;
       let task: Task | undefined;
       try { task = await take(activity); } catch (error) {
         if (stop.aborted) return;
@@ -115,14 +118,14 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
         throw explainCall(error);
       }
       if (task === undefined) continue;
-      if (stop.aborted) { await giveBack(activity, task, 'stopped'); continue; }
-      if (working.size >= concurrency) { await giveBack(activity, task, 'has its hands full'); continue; }
-      const job = work(activity, task).finally(() => {
-        working.delete(job);
-        const all = waiting;
-        waiting = [];
-        for (const wake of all) wake();
-      });
+      const input = parse(task.input);
+      const heartbeat = beat(activity, task, input);
+      if (!await hands.take(options.hold ?? 10_000, stop)) {
+        heartbeat.stop();
+        await giveBack(activity, task, stop.aborted ? 'stopped' : 'has its hands full');
+        continue;
+      }
+      const job = work(activity, task, input, heartbeat).finally(() => { working.delete(job); hands.giveBack(); });
       working.add(job);
     }
   };

@@ -23,7 +23,7 @@ if (missing) console.warn(`skipped: ${missing}`);
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Seconds without a heartbeat after which a worker counts as lost. */
-const heartbeat = 4;
+const heartbeat = 6;
 
 const recipe = `
 name: tiny
@@ -81,7 +81,7 @@ function startWorker(name: string, ...options: readonly string[]): Worker {
   return worker;
 }
 
-async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, seconds = 240): Promise<T> {
+async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, seconds = 600): Promise<T> {
   for (const end = Date.now() + 1000 * seconds; ;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;

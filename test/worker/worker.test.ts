@@ -128,8 +128,8 @@ describe('a worker', () => {
     expect(existsSync(path.join(folder, 'seen-1.json'))).toBe(false);
   });
 
-  it('gives back what comes while its hands are full, and asks again when one is free', async () => {
-    await work('pause');
+  it('gives back what comes while its hands are full and stay so, and asks again when one is free', async () => {
+    await work('pause', { hold: 0 });
     await until(() => server.of('GetActivityTask').length >= 3);
     server.add('genview-fit-foreground', 't1', job());
     await until(() => said.includes('fit-foreground started'));
@@ -139,6 +139,18 @@ describe('a worker', () => {
     server.add('genview-analyze-foreground', 't3', block(0, 1));
     await until(() => server.of('SendTaskSuccess').length >= 2);
     expect(server.of('SendTaskSuccess').map(({ body }) => body['taskToken'])).toEqual(['t1', 't3']);
+  });
+
+  it('keeps what comes while its hands are full when one is free soon', async () => {
+    await work('pause');
+    await until(() => server.of('GetActivityTask').length >= 3);
+    server.add('genview-fit-foreground', 't1', job());
+    server.add('genview-analyze-foreground', 't2', { ...block(0, 1), HeartbeatSeconds: 1 });
+    await until(() => server.of('SendTaskSuccess').length >= 2);
+    expect(server.of('SendTaskSuccess').map(({ body }) => body['taskToken']).toSorted()).toEqual(['t1', 't2']);
+    expect(server.of('SendTaskFailure')).toEqual([]);
+    // The one that waits is not given up meanwhile.
+    expect(server.of('SendTaskHeartbeat').filter(({ body }) => body['taskToken'] === 't2').length).toBeGreaterThanOrEqual(2);
   });
 
   it('ends a task that the workflow no longer waits for, and reports nothing', async () => {
