@@ -30,8 +30,8 @@ export interface WorkerOptions {
   readonly pauses?: readonly [number, number];
 }
 
-/** Milliseconds after which the report of a result is given up: by then the server has missed many heartbeats. */
-const reportFor = 600_000;
+/** Milliseconds after which the report of a result is given up: by then the server has missed many heartbeats. Less for a worker that is to stop. */
+const reportFor = 600_000, reportForStopping = 15_000;
 /** Milliseconds after which an answer is not waited for any longer: of a report, and of a poll, which the server holds open for a minute. */
 const reportTimeout = 30_000, pollTimeout = 90_000;
 
@@ -71,7 +71,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     }
   };
   const report = async (what: string, send: (options: { abortSignal: AbortSignal }) => Promise<unknown>): Promise<void> => {
-    try { await persist(what, () => send({ abortSignal: AbortSignal.timeout(reportTimeout) }), (since) => performance.now() - since > reportFor); } catch (error) {
+    try { await persist(what, () => send({ abortSignal: AbortSignal.timeout(reportTimeout) }), (since) => performance.now() - since > (stop.aborted ? reportForStopping : reportFor)); } catch (error) {
       // Nobody waits for it: another worker has the task, or its execution has ended.
       log.warn(`${what} ${isGone(error) ? 'was not wanted any more' : `could not be reported: ${(error as Error).message}`}`);
     }

@@ -147,7 +147,7 @@ describe('a worker', () => {
     server.add('genview-fit-foreground', 't1', job());
     server.add('genview-analyze-foreground', 't2', { ...block(0, 1), HeartbeatSeconds: 1 });
     await until(() => server.of('SendTaskSuccess').length >= 2);
-    expect(server.of('SendTaskSuccess').map(({ body }) => body['taskToken']).toSorted()).toEqual(['t1', 't2']);
+    expect(server.of('SendTaskSuccess').map(({ body }) => String(body['taskToken'])).toSorted()).toEqual(['t1', 't2']);
     expect(server.of('SendTaskFailure')).toEqual([]);
     // The one that waits is not given up meanwhile.
     expect(server.of('SendTaskHeartbeat').filter(({ body }) => body['taskToken'] === 't2').length).toBeGreaterThanOrEqual(2);
