@@ -7,6 +7,7 @@ import { Activity, DefinitionBody, StateMachine } from 'aws-cdk-lib/aws-stepfunc
 import { fileURLToPath } from 'node:url';
 import { GenViewError } from '../src/errors.ts';
 import { buildWorkflow, type WorkflowRefs } from '../src/workflow/definition.ts';
+import { localRefs } from '../src/workflow/local.ts';
 import { jobDefinitionNames, lambdaNames, lambdaStages, type JobDefinitionName, type LambdaName } from '../src/workflow/stages.ts';
 import { pascal } from './constructs/images.ts';
 
@@ -72,10 +73,10 @@ export class LocalStackStack extends Stack {
       functions: mapRecord(lambdaNames.filter((function_) => functions[function_] === undefined), activity),
     };
     this.refs = {
+      // Workers know jobs and queues by the names that a local run has for them.
+      ...localRefs,
       partition: Aws.PARTITION,
       functions: mapRecord(lambdaNames, (function_) => functions[function_]?.functionArn ?? function_),
-      jobDefinitions: mapRecord(jobDefinitionNames, (definition) => definition),
-      queues: { gpu: 'gpu', training: 'training' },
       activities: { ...activities, ...(heartbeatSeconds !== undefined && { heartbeatSeconds }) },
     };
 
