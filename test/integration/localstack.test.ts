@@ -27,20 +27,18 @@ const heartbeat = 6;
 
 const recipe = `
 name: tiny
-dataset: { url: images, shardSize: 12 }
+dataset: { url: images, shardSize: 16 }
 foreground: { sampleImages: 16 }
 generation: { noise: adaptive, steps: 2, batch: 4 }
 pretraining:
   method: mocov2
   backbone: { name: resnet-small, width: 8 }
-  epochs: 8
+  epochs: 6
   batch: 8
   queue: 16
   checkpointSteps: 2
   schedule: { warmupEpochs: 1 }
 variants:
-  - name: baseline
-    pretraining: { views: { probability: 0 } }
   - name: genview
     pretraining: { qualityLoss: { enabled: true }, nodes: 2 }
 evaluation:
@@ -148,12 +146,12 @@ describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
   it('succeeds although one worker is killed and one is stopped half-way, with the history, the outputs and the bytes that our own interpreter gives', async () => {
     const expected = await interpret('here');
     const bytes = await artefactsIn(openStore(`s3://${bucket}/here/`));
-    expect(Object.keys(bytes).length).toBeGreaterThan(30);
+    expect(Object.keys(bytes).length).toBeGreaterThan(25);
 
     const killed = startWorker('killed');
     const execution = await start('there');
     // A shard is under way: its lease is there, its marker is not.
-    await until('views are generated', async () => (await keys('there/views/')).some((key) => key.endsWith('.lease')) || undefined);
+    await until('views are generated', async () => (await keys('there/views/')).some((key) => /shard-\d+\.done\.lease$/.test(key)) || undefined);
     killed.child.kill('SIGKILL');
     const stopped = startWorker('stopped');
     await until('a checkpoint was written', async () => (await keys('there/pretrain/')).some((key) => key.endsWith('checkpoint.safetensors')) || undefined);
@@ -177,7 +175,7 @@ describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
     expect(server.filter(({ type }) => type === 'ActivityFailed').map(({ details }) => details['error'])).toContain('TaskReturned');
     expect(new Set(server.filter(({ type }) => type === 'ActivityFailed').map(({ details }) => details['error']))).toEqual(new Set(['TaskReturned']));
     expect(new Set(server.filter(({ type }) => type === 'ActivityStarted').map(({ details }) => details['workerName']))).toEqual(new Set(['killed', 'stopped', 'last']));
-    expect(await keys('there/runs/')).toEqual(expect.arrayContaining([expect.stringMatching(/logs\/pretrain-genview-node-1\.log$/), expect.stringMatching(/logs\/generate-views-00002\.log$/)]));
+    expect(await keys('there/runs/')).toEqual(expect.arrayContaining([expect.stringMatching(/logs\/pretrain-genview-node-1\.log$/), expect.stringMatching(/logs\/generate-views-00001\.log$/)]));
   });
 
   it('fails with the error and cause that the function gave', async () => {
