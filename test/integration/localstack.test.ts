@@ -1,4 +1,4 @@
-import { SFNClient, DescribeExecutionCommand, DescribeStateMachineCommand, ListStateMachinesCommand, paginateGetExecutionHistory, StartExecutionCommand, StopExecutionCommand, type DescribeExecutionOutput, type HistoryEvent as ServerEvent } from '@aws-sdk/client-sfn';
+import { SFNClient, DescribeExecutionCommand, DescribeStateMachineCommand, ListStateMachinesCommand, ListTagsForResourceCommand, paginateGetExecutionHistory, StartExecutionCommand, StopExecutionCommand, type DescribeExecutionOutput, type HistoryEvent as ServerEvent } from '@aws-sdk/client-sfn';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -102,7 +102,9 @@ describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
     machine = stateMachines![0]!.stateMachineArn!;
     const described = await client.send(new DescribeStateMachineCommand({ stateMachineArn: machine }));
     definition = JSON.parse(described.definition!) as StateMachineDefinition;
-    bucket = (await (await fetch(`${localStack.env['AWS_ENDPOINT_URL']}/`, { headers: { authorization: 'AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0' } })).text()).match(/<Name>([^<]+)<\/Name>/)![1]!;
+    // What `genview submit` looks for.
+    const { tags } = await client.send(new ListTagsForResourceCommand({ resourceArn: machine }));
+    bucket = /^s3:\/\/([^/]+)\/$/.exec(tags!.find(({ key }) => key === 'genview:store')!.value!)![1]!;
     await putDataset(`s3://${bucket}/recipes/images/`);
     await openStore(`s3://${bucket}/recipes/`).put('tiny.yaml', recipe);
   });
