@@ -1,6 +1,6 @@
-import { SFNClient, DescribeExecutionCommand, DescribeStateMachineCommand, ListStateMachinesCommand, ListTagsForResourceCommand, paginateGetExecutionHistory, StartExecutionCommand, StopExecutionCommand, type DescribeExecutionOutput, type HistoryEvent as ServerEvent } from '@aws-sdk/client-sfn';
+import { SFNClient, DescribeExecutionCommand, DescribeStateMachineCommand, paginateGetExecutionHistory, StartExecutionCommand, StopExecutionCommand, type DescribeExecutionOutput, type HistoryEvent as ServerEvent } from '@aws-sdk/client-sfn';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -96,15 +96,13 @@ describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
     folder = mkdtempSync(path.join(os.tmpdir(), 'genview-localstack-'));
     localStack = await startLocalStack(path.join(folder, 'server'));
     Object.assign(process.env, localStack.env);
-    execFileSync(process.execPath, [path.join(root, 'node_modules', 'aws-cdk', 'bin', 'cdk'), 'deploy', '-c', 'target=localstack', '-c', `heartbeatSeconds=${heartbeat}`, '--require-approval', 'never', '--no-notices', '--output', path.join(folder, 'cdk.out')], { cwd: root, stdio: 'pipe', timeout: 400_000, env: { ...process.env, CDK_DISABLE_CLI_TELEMETRY: 'true', CDK_VALIDATION: 'false' } });
+    execFileSync(process.execPath, [path.join(root, 'node_modules', 'aws-cdk', 'bin', 'cdk'), 'deploy', '-c', 'target=localstack', '-c', `heartbeatSeconds=${heartbeat}`, '--require-approval', 'never', '--no-notices', '--output', path.join(folder, 'cdk.out'), '--outputs-file', path.join(folder, 'outputs.json')], { cwd: root, stdio: 'pipe', timeout: 400_000, env: { ...process.env, CDK_DISABLE_CLI_TELEMETRY: 'true', CDK_VALIDATION: 'false' } });
     client = new SFNClient({});
-    const { stateMachines } = await client.send(new ListStateMachinesCommand({}));
-    machine = stateMachines![0]!.stateMachineArn!;
+    const { GenViewLocal: outputs } = JSON.parse(readFileSync(path.join(folder, 'outputs.json'), 'utf8')) as { GenViewLocal: { StateMachineArn: string; StoreUrl: string } };
+    machine = outputs.StateMachineArn;
+    bucket = /^s3:\/\/([^/]+)\/$/.exec(outputs.StoreUrl)![1]!;
     const described = await client.send(new DescribeStateMachineCommand({ stateMachineArn: machine }));
     definition = JSON.parse(described.definition!) as StateMachineDefinition;
-    // What `genview submit` looks for.
-    const { tags } = await client.send(new ListTagsForResourceCommand({ resourceArn: machine }));
-    bucket = /^s3:\/\/([^/]+)\/$/.exec(tags!.find(({ key }) => key === 'genview:store')!.value!)![1]!;
     await putDataset(`s3://${bucket}/recipes/images/`);
     await openStore(`s3://${bucket}/recipes/`).put('tiny.yaml', recipe);
   });
