@@ -1,6 +1,7 @@
 import { Tags, type App } from 'aws-cdk-lib';
 import { GenViewError } from '../src/errors.ts';
 import { pascal } from './constructs/images.ts';
+import { createLocalStack } from './localstack-stack.ts';
 import { readOptions, type Options } from './options.ts';
 import { StatefulStack } from './stateful-stack.ts';
 import { StatelessStack } from './stateless-stack.ts';
@@ -8,6 +9,7 @@ import { StatelessStack } from './stateless-stack.ts';
 /** What `-c target=…` can be. @default aws */
 const targets: Readonly<Record<string, (app: App) => unknown>> = {
   aws: (app) => createStacks(app, readOptions((key) => app.node.tryGetContext(key) as unknown)),
+  localstack: createLocalStack,
 };
 
 /** The stacks of the target that the context names. Throws `OptionsInvalid`. */

@@ -17,6 +17,7 @@ import { stageCommand } from './stage.ts';
 import { statusCommand } from './status.ts';
 import { submitCommand } from './submit.ts';
 import { validateCommand } from './validate.ts';
+import { workerCommand } from './worker.ts';
 
 /** A command's file describes it and imports what it does only when it is called: `--help` answers at once. */
 export function createProgram(): Command {
@@ -36,7 +37,7 @@ Exit codes: 0 done, 1 defect or unexpected failure, 2 bad input, 75 interrupted 
 process was lost (run the same command again), 130 stopped by Ctrl-C.`);
   for (const command of [
     demoCommand(), initCommand(), validateCommand(), runCommand(), submitCommand(), lsCommand(), statusCommand(), logsCommand(), reportCommand(), cancelCommand(),
-    datasetCommand(), modelsCommand(), stageCommand(), doctorCommand(),
+    datasetCommand(), modelsCommand(), stageCommand(), workerCommand(), doctorCommand(),
   ]) program.addCommand(command);
   for (const command of allCommands(program)) {
     command.exitOverride().helpCommand(false).helpOption('-h, --help', 'explain the command').showHelpAfterError(`(${pathOf(command)} --help explains it)`);

@@ -1,5 +1,6 @@
-import type { Catcher, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
-import { programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
+import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
+import type { Catcher, MapState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
 export interface WorkflowRefs {
@@ -9,6 +10,8 @@ export interface WorkflowRefs {
   readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
   /** The queue that jobs of each definition go to. */
   readonly queues: Readonly<Record<JobDefinitionName, string>>;
+  /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
+  readonly activities?: ActivityRefs;
 }
 
 /** Input of an execution. */
@@ -51,31 +54,52 @@ const batchRetry: readonly Retrier[] = [{
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const lambda = (name: LambdaName, payload: Template, flow: Flow): TaskState => ({
-    Type: 'Task',
-    Resource: `arn:${refs.partition}:states:::lambda:invoke`,
-    Arguments: { FunctionName: refs.functions[name], Payload: payload },
-    Retry: lambdaRetry,
-    ...flow,
-  });
+  const { activities } = refs;
+  const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
+  const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
+    // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
+    return { Type: 'Task', Resource: arn, Arguments: { HeartbeatSeconds: heartbeatSeconds, ...task }, TimeoutSeconds: timeoutSeconds, HeartbeatSeconds: heartbeatSeconds, Retry: activityRetry, ...flow };
+  };
 
-  const batch = (definition: JobDefinitionName, options: BatchOptions, flow: Flow): TaskState => {
+  const lambda = (name: LambdaName, payload: Template, flow: Flow): TaskState => {
+    const invocation = { FunctionName: refs.functions[name], Payload: payload };
+    const arn = activities?.functions[name];
+    // A worker sets a function no limit; some servers count the time that it waits for a worker.
+    if (arn !== undefined) return activity(arn, { Invoke: invocation }, Math.max(4 * lambdaStages[name].timeoutSeconds, 2 * heartbeatSeconds), flow);
+    return { Type: 'Task', Resource: `arn:${refs.partition}:states:::lambda:invoke`, Arguments: invocation, Retry: lambdaRetry, ...flow };
+  };
+
+  const batch = (definition: JobDefinitionName, options: BatchOptions, flow: Flow): TaskState | MapState => {
     const stage = programOf(definition);
     const command = { Command: [stage, '--run', '{% $run %}', ...(options.variant === undefined ? [] : ['--variant', options.variant])] };
     const name = options.variant === undefined ? `$runId & '-${stage}'` : `$runId & '-${stage}-' & $states.input.name`;
+    const job = {
+      JobName: `{% $substring(${name}, 0, 128) %}`,
+      JobDefinition: refs.jobDefinitions[definition],
+      JobQueue: refs.queues[definition],
+      ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
+      ...(options.nodes === undefined
+        ? { ContainerOverrides: command }
+        : { NodeOverrides: { NumNodes: options.nodes, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: command }] } }),
+    };
+    if (activities === undefined) return { Type: 'Task', Resource: `arn:${refs.partition}:states:::batch:submitJob.sync`, Arguments: job, Retry: batchRetry, ...flow };
+
+    const arn = activities.jobs[definition];
+    const { retry, timeoutSeconds } = batchStages[stage];
+    // The worker ends an attempt that takes too long and repeats what asks for it, as Batch does: this is for a worker that does neither.
+    const patience = retry.attempts * timeoutSeconds;
+    if (options.arraySize === undefined) return activity(arn, { SubmitJob: job }, patience, flow);
+    const block = `${stage.replace(/(^|-)([a-z])/g, (_match, _dash, letter: string) => letter.toUpperCase())}Block`;
     return {
-      Type: 'Task',
-      Resource: `arn:${refs.partition}:states:::batch:submitJob.sync`,
-      Arguments: {
-        JobName: `{% $substring(${name}, 0, 128) %}`,
-        JobDefinition: refs.jobDefinitions[definition],
-        JobQueue: refs.queues[definition],
-        ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
-        ...(options.nodes === undefined
-          ? { ContainerOverrides: command }
-          : { NodeOverrides: { NumNodes: options.nodes, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: command }] } }),
+      Type: 'Map',
+      Comment: 'An array job in blocks of children: workers share them, and a lost worker costs one block.',
+      Items: blocks('$shards'),
+      MaxConcurrency: childrenAtATime,
+      ItemProcessor: {
+        ProcessorConfig: { Mode: 'INLINE' },
+        StartAt: block,
+        States: { [block]: activity(arn, { SubmitJob: job, Children: '{% $states.input %}' }, `{% ${patience} * $states.input.count %}`, { Output: {}, End: true }) },
       },
-      Retry: batchRetry,
       ...flow,
     };
   };

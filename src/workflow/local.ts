@@ -5,16 +5,15 @@ import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { describeEngine } from '../runtime/device.ts';
 import type { ResolveRecipeOutput } from '../stages/contract.ts';
-import type { Json } from './asl/definition.ts';
 import { StatesError } from './asl/errors.ts';
 import type { HistoryEvent } from './asl/history.ts';
 import { execute, type TaskHandler } from './asl/interpreter.ts';
 import { LocalBatch } from './batch/localBatch.ts';
 import { buildWorkflow, type WorkflowInput, type WorkflowOutput, type WorkflowRefs } from './definition.ts';
 import { Display } from './display.ts';
+import { callFunction, functionError, invocation, invocationResult } from './functions.ts';
 import { HistoryFile } from './historyFile.ts';
-import type { InvocationContext } from './lambda.ts';
-import { jobDefinitionNames, lambdaNames, queueOf, type LambdaName } from './stages.ts';
+import { jobDefinitionNames, lambdaNames, queueOf } from './stages.ts';
 
 export interface LocalOptions extends WorkflowInput {
   readonly log: Log;
@@ -25,17 +24,6 @@ export interface LocalOptions extends WorkflowInput {
   readonly onEvent?: (event: HistoryEvent) => void;
 }
 
-type Handler = (event: unknown, context: InvocationContext) => Promise<unknown>;
-
-/** The functions that Lambda runs in AWS, by name; loaded when they are called. */
-const functions: Readonly<Record<LambdaName, () => Promise<{ handler: Handler }>>> = {
-  'resolve-recipe': () => import('../../lambdas/resolve-recipe/handler.ts'),
-  'shard-dataset': () => import('../../lambdas/shard-dataset/handler.ts'),
-  'plan-views': () => import('../../lambdas/plan-views/handler.ts'),
-  'report': () => import('../../lambdas/report/handler.ts'),
-  'record-failure': () => import('../../lambdas/record-failure/handler.ts'),
-};
-
 /** Here names stand for themselves. */
 export const localRefs: WorkflowRefs = {
   partition: 'aws',
@@ -43,8 +31,6 @@ export const localRefs: WorkflowRefs = {
   jobDefinitions: Object.fromEntries(jobDefinitionNames.map((name) => [name, name])) as WorkflowRefs['jobDefinitions'],
   queues: Object.fromEntries(jobDefinitionNames.map((name) => [name, queueOf(name)])) as WorkflowRefs['queues'],
 };
-
-const invocation = z.strictObject({ FunctionName: z.enum(lambdaNames as [LambdaName, ...LambdaName[]]), Payload: z.unknown() });
 
 /**
  * Runs the whole workflow on this machine: the state machine that AWS runs, with functions in this process and Batch
@@ -66,21 +52,18 @@ export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
   const invoke: TaskHandler = async (argument, { signal }) => {
     const { FunctionName, Payload } = invocation.parse(argument);
     await history.save();
-    const { handler } = await functions[FunctionName]();
     try {
-      const payload = json(await handler(json(Payload), { signal, log: display, threads: options.cores ?? availableParallelism() }));
+      const payload = await callFunction(FunctionName, Payload, { signal, log: display, threads: options.cores ?? availableParallelism() });
       if (FunctionName === 'resolve-recipe') {
         resolved = payload as unknown as ResolveRecipeOutput;
         display.info(engine);
         history.open(resolved.run);
       }
-      return { ExecutedVersion: '$LATEST', StatusCode: 200, Payload: payload };
+      return invocationResult(payload);
     } catch (error) {
-      // As the Lambda service reports an error that a function threw.
-      const { name: errorType, message: errorMessage, stack = '' } = error instanceof Error ? error : new Error(String(error));
-      const cause = JSON.stringify({ errorType, errorMessage, trace: stack.split('\n') });
-      thrown.set(cause, error);
-      throw new StatesError(errorType, cause);
+      const failure = functionError(error);
+      thrown.set(failure.cause, error);
+      throw failure;
     }
   };
   const batch = new LocalBatch({
@@ -128,9 +111,4 @@ export function failureOf(failure: StatesError): GenViewError {
 
 function parse(text: string): unknown {
   try { return JSON.parse(text) as unknown; } catch { return undefined; }
-}
-
-/** What a service boundary does to a value. */
-function json(value: unknown): Json {
-  return (value === undefined ? null : JSON.parse(JSON.stringify(value))) as Json;
 }

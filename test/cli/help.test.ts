@@ -21,7 +21,7 @@ it('the commands are those of the documentation', () => {
   expect(all.map(({ path }) => path.join(' '))).toEqual([
     '', 'demo', 'init', 'validate', 'run', 'submit', 'ls', 'status', 'logs', 'report', 'cancel',
     'dataset', 'dataset render-demo', 'dataset unpack-cifar10', 'dataset unpack-tiny-imagenet',
-    'models', 'models list', 'models train-demo', 'stage', 'doctor',
+    'models', 'models list', 'models train-demo', 'stage', 'worker', 'doctor',
   ]);
 });
 

@@ -16,12 +16,13 @@ export class VirtualClock implements Clock {
     this.sleeps.push(milliseconds);
     return new Promise((resolve, reject) => {
       if (signal?.aborted) { reject(signal.reason as Error); return; }
-      const sleeper = { at: this.#now + milliseconds, wake: resolve };
-      this.#sleepers.push(sleeper);
-      signal?.addEventListener('abort', () => {
+      const stop = (): void => {
         this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
-        reject(signal.reason as Error);
-      }, { once: true });
+        reject(signal!.reason as Error);
+      };
+      const sleeper = { at: this.#now + milliseconds, wake: (): void => { signal?.removeEventListener('abort', stop); resolve(); } };
+      this.#sleepers.push(sleeper);
+      signal?.addEventListener('abort', stop, { once: true });
       this.#schedule();
     });
   }

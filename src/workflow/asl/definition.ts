@@ -65,7 +65,10 @@ export interface TaskState extends Common, WithOutput, WithNext, WithErrors {
   readonly Resource: string;
   /** @default the state's input */
   readonly Arguments?: Template;
+  /** Of an Activity: from when a worker takes the task. */
   readonly TimeoutSeconds?: number | string;
+  /** Activities only: a worker that says nothing for so long has lost the task, which then fails with `States.HeartbeatTimeout`. */
+  readonly HeartbeatSeconds?: number | string;
 }
 export interface PassState extends Common, WithOutput, WithNext {
   readonly Type: 'Pass';

@@ -22,6 +22,8 @@ export const runtimeError = (cause: string): StatesError => new StatesError('Sta
 export function matchesError(errorEquals: readonly string[], error: string): boolean {
   return errorEquals.some((name) =>
     name === error
+    // The specification gives a missed heartbeat both names.
+    || (name === 'States.Timeout' && error === 'States.HeartbeatTimeout')
     || (name === 'States.ALL' && error !== 'States.Runtime' && error !== 'States.DataLimitExceeded')
     || (name === 'States.TaskFailed' && error !== 'States.Timeout' && error !== 'States.Runtime' && error !== 'States.DataLimitExceeded'));
 }

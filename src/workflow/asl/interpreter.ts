@@ -1,10 +1,11 @@
+import { setMaxListeners } from 'node:events';
 import { systemClock, type Clock } from './clock.ts';
 import type { Catcher, ChoiceState, Json, MapState, ParallelState, State, StateGraph, StateMachineDefinition, TaskState, Template } from './definition.ts';
 import { causeLimit, matchesError, runtimeError, StatesError } from './errors.ts';
 import { History, type Cursor, type HistoryEvent } from './history.ts';
 import { evaluateTemplate, toJson } from './jsonata.ts';
 import { RetryPolicy } from './retry.ts';
-import { isResource, validateDefinition } from './validate.ts';
+import { isActivity, isResource, validateDefinition } from './validate.ts';
 
 /** What a task handler is told beside its arguments. */
 export interface TaskContext {
@@ -13,13 +14,15 @@ export interface TaskContext {
   readonly state: string;
   /** Records `TaskSubmitted`: a `.sync` integration calls it once the job exists. */
   submitted(output: Json): void;
+  /** Of an Activity: whoever works on the task is still there. Without this call for HeartbeatSeconds the task fails. */
+  readonly heartbeat: () => void;
 }
 
 /** Does what a resource does in AWS. Fails with a StatesError; any other error keeps its name. The result must be JSON. */
 export type TaskHandler = (argument: Json, context: TaskContext) => Promise<unknown>;
 
 export interface ExecutionOptions {
-  /** By resource without `arn:<partition>:`, for example `states:::lambda:invoke`. */
+  /** By resource without `arn:<partition>:`, for example `states:::lambda:invoke` or `states:<region>:<account>:activity:<name>`. */
   readonly handlers: Readonly<Record<string, TaskHandler>>;
   /** Name of the execution. @default 'local' */
   readonly name?: string;
@@ -229,7 +232,9 @@ class Execution {
     const argument = state.Arguments === undefined ? input : await evaluate(state.Arguments);
     checkSize(argument, `the arguments of state ${JSON.stringify(name)}`);
     const timeout = state.TimeoutSeconds === undefined ? undefined : wholeNumber(await evaluate(state.TimeoutSeconds), 'TimeoutSeconds');
+    const heartbeat = state.HeartbeatSeconds === undefined ? undefined : wholeNumber(await evaluate(state.HeartbeatSeconds), 'HeartbeatSeconds');
     const [resource, handler] = Object.entries(this.#options.handlers).find(([key]) => isResource(state.Resource, key))!;
+    if (isActivity(resource)) return this.#activity(name, state, argument, line, handler, { timeout, heartbeat });
     // 'states:::batch:submitJob.sync' -> 'batch', 'submitJob.sync'
     const [resourceType, operation] = resource.split(':').slice(-2) as [string, string];
     const kind = { resourceType, resource: operation };
@@ -240,6 +245,7 @@ class Execution {
       const answer = await this.#withTimeout(limit, line.signal, (signal) => handler(argument, {
         signal,
         state: name,
+        heartbeat: () => undefined,
         submitted: (output) => this.#history.add(line.cursor, 'TaskSubmitted', { taskSubmittedEventDetails: { ...kind, output: JSON.stringify(output) } }),
       }));
       const result = toJson(answer, (reason) => { throw runtimeError(`the task of state ${JSON.stringify(name)} returned ${reason}`); });
@@ -252,6 +258,29 @@ class Execution {
       const details = { ...kind, error: failure.error, cause: failure.cause.slice(0, causeLimit) };
       if (failure.error === 'States.Timeout') this.#history.add(line.cursor, 'TaskTimedOut', { taskTimedOutEventDetails: details });
       else this.#history.add(line.cursor, 'TaskFailed', { taskFailedEventDetails: details });
+      throw failure;
+    }
+  }
+
+  /** An Activity's task; here its worker takes it at once. */
+  async #activity(name: string, state: TaskState, argument: Json, line: Line, handler: TaskHandler, { timeout, heartbeat }: { timeout: number | undefined; heartbeat: number | undefined }): Promise<Json> {
+    const scheduled = { resource: state.Resource, input: JSON.stringify(argument), ...(timeout !== undefined && { timeoutInSeconds: timeout }), ...(heartbeat !== undefined && { heartbeatInSeconds: heartbeat }) };
+    this.#history.add(line.cursor, 'ActivityScheduled', { activityScheduledEventDetails: scheduled });
+    this.#history.add(line.cursor, 'ActivityStarted', { activityStartedEventDetails: { workerName: 'local' } });
+    try {
+      const limit = timeout === undefined ? undefined : { seconds: timeout, error: expired(timeout) };
+      const answer = await this.#withTimeout(limit, line.signal, (signal) => this.#withHeartbeat(heartbeat, signal, (watched, beat) =>
+        handler(argument, { signal: watched, state: name, submitted: () => undefined, heartbeat: beat })));
+      const result = toJson(answer, (reason) => { throw runtimeError(`the task of state ${JSON.stringify(name)} returned ${reason}`); });
+      checkSize(result, `the result of state ${JSON.stringify(name)}`);
+      this.#history.add(line.cursor, 'ActivitySucceeded', { activitySucceededEventDetails: { output: JSON.stringify(result) } });
+      return result;
+    } catch (error) {
+      if (line.signal.aborted) throw error;
+      const failure = asStatesError(error);
+      const details = { error: failure.error, cause: failure.cause.slice(0, causeLimit) };
+      if (failure.error === 'States.Timeout' || failure.error === 'States.HeartbeatTimeout') this.#history.add(line.cursor, 'ActivityTimedOut', { activityTimedOutEventDetails: details });
+      else this.#history.add(line.cursor, 'ActivityFailed', { activityFailedEventDetails: details });
       throw failure;
     }
   }
@@ -338,6 +367,27 @@ class Execution {
     }
   }
 
+  /** Aborts the work when it has not called `beat` for so many seconds, waits until it has ended, and fails with `States.HeartbeatTimeout`. */
+  async #withHeartbeat<T>(seconds: number | undefined, outer: AbortSignal, work: (signal: AbortSignal, beat: () => void) => Promise<T>): Promise<T> {
+    if (seconds === undefined) return work(outer, () => undefined);
+    const lost = new StatesError('States.HeartbeatTimeout', `no heartbeat for ${seconds} s`);
+    const silence = new AbortController(), finished = new AbortController();
+    let last = this.#clock.now();
+    const watch = (async (): Promise<void> => {
+      for (let left = 1000 * seconds; left > 0; left = last + 1000 * seconds - this.#clock.now()) await this.#clock.sleep(left, finished.signal);
+      silence.abort(lost);
+    })().catch(() => undefined);
+    try {
+      return await work(AbortSignal.any([outer, silence.signal]), () => { last = this.#clock.now(); });
+    } catch (error) {
+      if (silence.signal.aborted && !outer.aborted) throw lost;
+      throw error;
+    } finally {
+      finished.abort();
+      await watch;
+    }
+  }
+
   #time(): string {
     return new Date(this.#clock.now()).toISOString();
   }
@@ -349,6 +399,8 @@ class Execution {
  */
 async function together<T, R>(items: readonly T[], limit: number, outer: AbortSignal, work: (item: T, index: number, signal: AbortSignal) => Promise<R>): Promise<R[]> {
   const inner = new AbortController();
+  // Every item at work listens.
+  setMaxListeners(0, inner.signal);
   const stop = (): void => inner.abort(outer.reason);
   if (outer.aborted) stop(); else outer.addEventListener('abort', stop, { once: true });
   const results: R[] = [];

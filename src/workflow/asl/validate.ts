@@ -1,11 +1,11 @@
-import type { Json, State, StateGraph, StateMachineDefinition, Template } from './definition.ts';
+import type { Json, State, StateGraph, StateMachineDefinition, TaskState, Template } from './definition.ts';
 import { runtimeError } from './errors.ts';
 import { expressionsIn } from './jsonata.ts';
 
 /** The fields of each state type that the interpreter implements. Anything else is refused, never ignored. */
 const common = ['Type', 'Comment', 'QueryLanguage'];
 const fields: Readonly<Record<State['Type'], { readonly required: readonly string[]; readonly optional: readonly string[]; readonly templates: readonly string[] }>> = {
-  Task: { required: ['Resource'], optional: ['Arguments', 'TimeoutSeconds', 'Output', 'Assign', 'Next', 'End', 'Retry', 'Catch'], templates: ['Arguments', 'TimeoutSeconds', 'Output', 'Assign'] },
+  Task: { required: ['Resource'], optional: ['Arguments', 'TimeoutSeconds', 'HeartbeatSeconds', 'Output', 'Assign', 'Next', 'End', 'Retry', 'Catch'], templates: ['Arguments', 'TimeoutSeconds', 'HeartbeatSeconds', 'Output', 'Assign'] },
   Pass: { required: [], optional: ['Output', 'Assign', 'Next', 'End'], templates: ['Output', 'Assign'] },
   Choice: { required: ['Choices'], optional: ['Default', 'Output', 'Assign'], templates: ['Output', 'Assign'] },
   Wait: { required: [], optional: ['Seconds', 'Timestamp', 'Output', 'Assign', 'Next', 'End'], templates: ['Seconds', 'Timestamp', 'Output', 'Assign'] },
@@ -80,6 +80,7 @@ function validateState(state: State, where: string, scope: Scope, graph: StateGr
   switch (state.Type) {
     case 'Task':
       if (!scope.resources.some((resource) => isResource(state.Resource, resource))) throw runtimeError(`${where}: nothing here runs the resource ${state.Resource}`);
+      checkHeartbeat(state, where);
       break;
     case 'Choice':
       if (state.Choices.length === 0) throw runtimeError(`${where}: Choices is empty`);
@@ -133,6 +134,19 @@ function validateState(state: State, where: string, scope: Scope, graph: StateGr
 /** `arn:aws:states:::lambda:invoke` (any partition) is the resource `states:::lambda:invoke`. */
 export function isResource(arn: string, resource: string): boolean {
   return arn.replace(/^arn:[^:]*:/, '') === resource;
+}
+
+/** Whether a resource (with or without `arn:<partition>:`) is an Activity: a queue of tasks that workers take. */
+export function isActivity(resource: string): boolean {
+  return /^(arn:[^:]*:)?states:[^:]*:[^:]*:activity:[^:]+$/.test(resource);
+}
+
+function checkHeartbeat({ Resource, TimeoutSeconds, HeartbeatSeconds }: TaskState, where: string): void {
+  if (HeartbeatSeconds === undefined) return;
+  if (!isActivity(Resource)) throw runtimeError(`${where}: HeartbeatSeconds is implemented for Activities only`);
+  if (typeof HeartbeatSeconds !== 'number') return;
+  positiveInteger(HeartbeatSeconds, `${where}: HeartbeatSeconds`);
+  if (typeof TimeoutSeconds === 'number' && HeartbeatSeconds >= TimeoutSeconds) throw runtimeError(`${where}: HeartbeatSeconds must be less than TimeoutSeconds`);
 }
 
 function targetsOf(state: State): string[] {

@@ -6,8 +6,9 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
+import type { Json } from '../asl/definition.ts';
 import { StatesError } from '../asl/errors.ts';
-import type { TaskHandler } from '../asl/interpreter.ts';
+import type { TaskContext } from '../asl/interpreter.ts';
 import type { Display, JobView } from '../display.ts';
 import { batchStages, jobDefinitionNames, localThreads, programOf, type BatchStage, type ImageName, type JobDefinitionName, type ProgramName, type RetryStrategy } from '../stages.ts';
 import { JobLog } from './jobLog.ts';
@@ -22,6 +23,8 @@ export interface LocalBatchOptions {
   readonly variants: () => readonly number[];
   /** Folder of the job logs; asked when a job starts. @default no files */
   readonly logFolder?: () => string | undefined;
+  /** Threads of each process of a stage. @default localThreads of the cores and variants */
+  readonly threads?: (program: ProgramName) => number;
   /** Milliseconds that a process has between SIGTERM and SIGKILL. @default 30000, like a container in Batch */
   readonly grace?: number;
   /** @default the stage table */
@@ -82,21 +85,44 @@ export class LocalBatch {
   }
 
   /** Handler of `states:::batch:submitJob.sync`. Fails with `States.TaskFailed` and the job's description as the cause. */
-  readonly submitJob: TaskHandler = async (argument, context) => {
+  readonly submitJob = (argument: Json, context: Pick<TaskContext, 'signal' | 'submitted' | 'state'>): Promise<object> => this.run(argument, context);
+
+  /** The same for one block of an array job's children, and with what the job itself says of its run. */
+  async run(argument: unknown, context: Pick<TaskContext, 'signal' | 'submitted'>, options: RunOptions = {}): Promise<object> {
     const parsed = submitJob.safeParse(argument);
     if (!parsed.success) throw new StatesError('Batch.ClientException', z.prettifyError(parsed.error));
     const request = parsed.data;
+    const { children } = options;
+    if (children !== undefined && !(children.count >= 1 && children.first >= 0 && children.first + children.count <= (request.ArrayProperties?.Size ?? 0))) {
+      throw new StatesError('Batch.ClientException', `children ${children.first} to ${children.first + children.count - 1} are not children of this job`);
+    }
     const job = new Job(request, this.#stages[programOf(request.JobDefinition)], {
       slots: this.#slots,
-      threads: localThreads(programOf(request.JobDefinition), this.#cores, this.#options.variants()),
+      threads: this.#options.threads?.(programOf(request.JobDefinition)) ?? localThreads(programOf(request.JobDefinition), this.#cores, options.variants ?? this.#options.variants()),
       display: this.#options.display,
-      logFolder: this.#options.logFolder?.(),
+      logFolder: options.logFolder ?? this.#options.logFolder?.(),
+      children: children ?? { first: 0, count: request.ArrayProperties?.Size ?? 0 },
       grace: this.#options.grace ?? 30_000,
       program: (this.#options.program ?? packageProgram)(this.#stages[programOf(request.JobDefinition)].image),
     });
     context.submitted({ JobId: job.id, JobName: request.JobName });
     return job.run(context.signal);
-  };
+  }
+}
+
+export interface RunOptions {
+  /** The children of an array job to run. @default all */
+  readonly children?: Children;
+  /** @default as the constructor's options say */
+  readonly variants?: readonly number[];
+  /** @default as the constructor's options say */
+  readonly logFolder?: string;
+}
+
+export interface Children {
+  /** Index of the first. */
+  readonly first: number;
+  readonly count: number;
 }
 
 interface JobOptions {
@@ -106,6 +132,7 @@ interface JobOptions {
   readonly logFolder: string | undefined;
   readonly grace: number;
   readonly program: string;
+  readonly children: Children;
 }
 
 class Job {
@@ -130,7 +157,7 @@ class Job {
   async run(signal: AbortSignal): Promise<object> {
     const { ArrayProperties, NodeOverrides } = this.#request;
     const size = ArrayProperties?.Size;
-    const view = this.#options.display.job(this.#label, size);
+    const view = this.#options.display.job(this.#label, size === undefined ? undefined : this.#options.children.count);
     try {
       const ends = size === undefined
         ? [await this.#attempts(signal, view, (attempt) => NodeOverrides ? this.#nodes(NodeOverrides.NumNodes, attempt, signal, view) : this.#process('', this.id, {}, attempt, signal, view, undefined))]
@@ -151,16 +178,18 @@ class Job {
 
   /** The children of an array job, as many at a time as cores allow. Undefined for those that never started. */
   async #array(size: number, signal: AbortSignal, view: JobView): Promise<readonly (JobEnd | undefined)[]> {
-    const ends: (JobEnd | undefined)[] = Array.from({ length: size });
+    const { first, count } = this.#options.children;
+    const ends: (JobEnd | undefined)[] = Array.from({ length: count });
     let broken = false;
     // Every child listens to it while it waits for a core: no leak, whatever Node supposes.
     setMaxListeners(0, signal);
     // All of them, also when one is aborted: nothing may be left running behind a job that has ended.
-    const children = await Promise.allSettled(ends.map(async (_, index) => {
+    const children = await Promise.allSettled(ends.map(async (_, place) => {
+      const index = first + place;
       const variables = { AWS_BATCH_JOB_ARRAY_INDEX: String(index), AWS_BATCH_JOB_ARRAY_SIZE: String(size) };
       const end = await this.#attempts(signal, view, (attempt) => this.#process(`-${String(index).padStart(5, '0')}`, `${this.id}:${index}`, variables, attempt, signal, view, index), () => broken);
       if (end === undefined) return;
-      ends[index] = end;
+      ends[place] = end;
       if (end.succeeded) view.childDone(index); else broken = true;
     }));
     for (const child of children) if (child.status === 'rejected') throw child.reason;

@@ -1,0 +1,135 @@
+import { Aws, BootstraplessSynthesizer, CfnOutput, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack, Tags, type App, type StackProps } from 'aws-cdk-lib';
+import { ManagedPolicy, PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Runtime, type IFunction } from 'aws-cdk-lib/aws-lambda';
+import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
+import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
+import { Activity, DefinitionBody, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
+import { fileURLToPath } from 'node:url';
+import { GenViewError } from '../src/errors.ts';
+import { buildWorkflow, type WorkflowRefs } from '../src/workflow/definition.ts';
+import { localRefs } from '../src/workflow/local.ts';
+import { jobDefinitionNames, lambdaNames, lambdaStages, type JobDefinitionName, type LambdaName } from '../src/workflow/stages.ts';
+import { pascal } from './constructs/images.ts';
+
+export interface LocalStackOptions {
+  /** Prefix of the names of activities; `genview worker --deployment` takes the same. @default genview */
+  readonly name?: string;
+  /**
+   * Where the functions run. `activities`: in workers, like the jobs; the server needs neither containers nor a registry.
+   * `lambda`: in Lambda, those that are plain JavaScript; the two that need an image stay with the workers. Then the
+   * environment must have been bootstrapped (`cdk bootstrap`). @default activities
+   */
+  readonly functions?: 'activities' | 'lambda';
+  /** Seconds without a heartbeat after which a worker counts as lost. @default 60 */
+  readonly heartbeatSeconds?: number;
+}
+
+/** The stack of `-c target=localstack`, with `-c name=`, `-c functions=` and `-c heartbeatSeconds=`. Throws `OptionsInvalid`. */
+export function createLocalStack(app: App): LocalStackStack {
+  const context = (key: string): string | undefined => { const value = app.node.tryGetContext(key) as string | number | undefined; return value === undefined ? undefined : String(value); };
+  const { name = 'genview', functions = 'activities', heartbeatSeconds } = { name: context('name'), functions: context('functions'), heartbeatSeconds: context('heartbeatSeconds') };
+  if (!/^[a-z][a-z0-9-]{0,19}$/.test(name)) throw new GenViewError('OptionsInvalid', `-c name=${name}: expected up to 20 lower-case letters, digits and dashes`);
+  if (functions !== 'activities' && functions !== 'lambda') throw new GenViewError('OptionsInvalid', `-c functions=${functions}: expected activities or lambda`);
+  if (heartbeatSeconds !== undefined && !/^[1-9]\d*$/.test(heartbeatSeconds)) throw new GenViewError('OptionsInvalid', `-c heartbeatSeconds=${heartbeatSeconds}: expected a whole number of seconds`);
+  return new LocalStackStack(app, `${name === 'genview' ? 'GenView' : pascal(name)}Local`, {
+    description: 'GenView: store and workflow; the work is done by machines that run genview worker.',
+    options: { name, functions, ...(heartbeatSeconds !== undefined && { heartbeatSeconds: Number(heartbeatSeconds) }) },
+  });
+}
+
+/**
+ * The workflow without Batch: a bucket, the state machine, and an Activity for each Batch task and each function that
+ * workers do (`genview worker`). It needs S3, Step Functions, IAM and CloudFormation only, so that it runs on LocalStack
+ * and its kin, and on AWS with GPUs of one's own.
+ */
+export class LocalStackStack extends Stack {
+  readonly stateMachine: StateMachine;
+  /** With tokens in place of names. */
+  readonly refs: WorkflowRefs;
+
+  constructor(scope: App, id: string, { options = {}, ...props }: StackProps & { readonly options?: LocalStackOptions } = {}) {
+    const { name = 'genview', functions: place = 'activities', heartbeatSeconds } = options;
+    // Without functions nothing is to be uploaded, and no bootstrap stack is needed.
+    super(scope, id, { synthesizer: place === 'lambda' ? new DefaultStackSynthesizer() : new BootstraplessSynthesizer(), ...props });
+    const bucket = new Bucket(this, 'Store', {
+      blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
+      encryption: BucketEncryption.S3_MANAGED,
+      // LocalStack does not enforce it: there HTTP will do.
+      enforceSSL: true,
+      objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
+      removalPolicy: RemovalPolicy.RETAIN,
+      lifecycleRules: [{ abortIncompleteMultipartUploadAfter: Duration.days(7) }],
+    });
+    const access = [
+      new PolicyStatement({ actions: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'], resources: [bucket.arnForObjects('*')] }),
+      new PolicyStatement({ actions: ['s3:ListBucket'], resources: [bucket.bucketArn] }),
+    ];
+
+    const bundled = place === 'lambda' ? lambdaNames.filter((function_) => lambdaStages[function_].packaging === 'bundle') : [];
+    const functions = bundled.length === 0 ? {} : this.#functions(bundled, access);
+    const activity = (kind: JobDefinitionName | LambdaName): string => new Activity(this, `${pascal(kind)}Tasks`, { activityName: `${name}-${kind}` }).activityArn;
+    const activities = {
+      jobs: mapRecord(jobDefinitionNames, activity),
+      functions: mapRecord(lambdaNames.filter((function_) => functions[function_] === undefined), activity),
+    };
+    this.refs = {
+      // Workers know jobs and queues by the names that a local run has for them.
+      ...localRefs,
+      partition: Aws.PARTITION,
+      functions: mapRecord(lambdaNames, (function_) => functions[function_]?.functionArn ?? function_),
+      activities: { ...activities, ...(heartbeatSeconds !== undefined && { heartbeatSeconds }) },
+    };
+
+    const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions.' });
+    const called = bundled.map((function_) => functions[function_]!.functionArn);
+    if (called.length > 0) role.addToPolicy(new PolicyStatement({ actions: ['lambda:InvokeFunction'], resources: called }));
+    this.stateMachine = new StateMachine(this, 'StateMachine', { definitionBody: DefinitionBody.fromString(this.toJsonString(buildWorkflow(this.refs))), role });
+    // How `genview submit` finds the deployment and its store, where the server keeps tags.
+    Tags.of(this.stateMachine).add('genview:store', `s3://${bucket.bucketName}/`);
+
+    const arns = [...Object.values(activities.jobs), ...Object.values(activities.functions)];
+    const worker = new ManagedPolicy(this, 'WorkerPolicy', {
+      description: 'What a machine that runs genview worker may do.',
+      statements: [
+        ...access,
+        new PolicyStatement({ actions: ['states:GetActivityTask', 'states:SendTaskSuccess', 'states:SendTaskFailure', 'states:SendTaskHeartbeat'], resources: arns }),
+        // No resource-level permissions exist for it.
+        new PolicyStatement({ actions: ['states:ListActivities'], resources: ['*'] }),
+      ],
+    });
+    new CfnOutput(this, 'StateMachineArn', { value: this.stateMachine.stateMachineArn });
+    new CfnOutput(this, 'StoreUrl', { value: `s3://${bucket.bucketName}/` });
+    new CfnOutput(this, 'WorkerPolicyArn', { value: worker.managedPolicyArn });
+  }
+
+  #functions(names: readonly LambdaName[], access: readonly PolicyStatement[]): Readonly<Partial<Record<LambdaName, IFunction>>> {
+    const role = new Role(this, 'FunctionsRole', {
+      assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
+      description: 'GenView functions: the store and their logs.',
+      managedPolicies: [ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaBasicExecutionRole')],
+    });
+    for (const statement of access) role.addToPolicy(statement);
+    const file = (relative: string): string => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+    return mapRecord(names, (name) => new NodejsFunction(this, pascal(name), {
+      entry: file(`lambdas/${name}/handler.ts`),
+      depsLockFilePath: file('package-lock.json'),
+      projectRoot: file('.'),
+      runtime: Runtime.NODEJS_22_X,
+      memorySize: lambdaStages[name].memoryMiB,
+      timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
+      role,
+      environment: { GENVIEW_LOG: 'json' },
+      bundling: {
+        format: OutputFormat.ESM,
+        target: 'node22',
+        externalModules: [],
+        // CommonJS packages in the bundle call require().
+        banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
+      },
+    }));
+  }
+}
+
+function mapRecord<Name extends string, Value>(names: readonly Name[], value: (name: Name) => Value): Record<Name, Value> {
+  return Object.fromEntries(names.map((name) => [name, value(name)])) as Record<Name, Value>;
+}

@@ -1,0 +1,244 @@
+import { SFNClient, DescribeExecutionCommand, DescribeStateMachineCommand, paginateGetExecutionHistory, StartExecutionCommand, StopExecutionCommand, type DescribeExecutionOutput, type HistoryEvent as ServerEvent } from '@aws-sdk/client-sfn';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { silentLog } from '../../src/log.ts';
+import { Random } from '../../src/random.ts';
+import { openStore } from '../../src/storage/index.ts';
+import { createTaskRunner } from '../../src/worker/task.ts';
+import type { Json, StateMachineDefinition } from '../../src/workflow/asl/definition.ts';
+import type { HistoryEvent } from '../../src/workflow/asl/history.ts';
+import { execute, type TaskHandler } from '../../src/workflow/asl/interpreter.ts';
+import { artefactsIn } from './support/artefacts.ts';
+import { installLocalStack, startLocalStack, type LocalStack } from './support/localstack.ts';
+import { processesOf } from './support/program.ts';
+
+const missing = installLocalStack();
+if (missing) console.warn(`skipped: ${missing}`);
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+/** Seconds without a heartbeat after which a worker counts as lost. */
+const heartbeat = 6;
+
+const recipe = `
+name: tiny
+dataset: { url: images, shardSize: 16 }
+foreground: { sampleImages: 16 }
+generation: { noise: adaptive, steps: 2, batch: 4 }
+pretraining:
+  method: mocov2
+  backbone: { name: resnet-small, width: 8 }
+  epochs: 6
+  batch: 8
+  queue: 16
+  checkpointSteps: 2
+  schedule: { warmupEpochs: 1 }
+variants:
+  - name: genview
+    pretraining: { qualityLoss: { enabled: true }, nodes: 2 }
+evaluation:
+  linear: { epochs: 1, batch: 8 }
+  knn: { k: 3 }
+  semiSupervised: { fraction: 0.5, epochs: 1, batch: 8 }
+`;
+
+/** Two classes of coloured squares on noise. */
+async function putDataset(url: string): Promise<void> {
+  const store = openStore(url);
+  for (const [split, count] of [['train', 12], ['val', 4]] as const) for (const [channel, name] of ['red', 'green'].entries()) {
+    for (let i = 0; i < count; i++) {
+      const random = new Random(split, name, i), data = Buffer.alloc(32 * 32 * 3);
+      const [left, top] = [random.integer(16), random.integer(16)];
+      for (let y = 0; y < 32; y++) for (let x = 0; x < 32; x++) for (let c = 0; c < 3; c++) {
+        const inside = x >= left && x < left + 14 && y >= top && y < top + 14;
+        data[3 * (32 * y + x) + c] = inside ? (c === channel ? 230 : 30) : 90 + random.integer(60);
+      }
+      await store.put(`${split}/${name}/${i}.png`, await sharp(data, { raw: { width: 32, height: 32, channels: 3 } }).png().toBuffer());
+    }
+  }
+}
+
+interface Worker {
+  readonly child: ChildProcess;
+  readonly text: () => string;
+  readonly ended: Promise<number | null>;
+}
+const workers: Worker[] = [];
+/** `genview worker`, the real program. */
+function startWorker(name: string, ...options: readonly string[]): Worker {
+  const child = spawn(process.execPath, [path.join(root, 'bin', 'genview.mjs'), 'worker', '--name', name, ...options], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+  let text = '';
+  for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (part: string) => { text += part; });
+  const worker = { child, text: () => text, ended: new Promise<number | null>((resolve) => { child.once('close', resolve); }) };
+  workers.push(worker);
+  return worker;
+}
+
+async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, seconds = 600): Promise<T> {
+  for (const end = Date.now() + 1000 * seconds; ;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > end) throw new Error(`waited in vain until ${what}\n${workers.map(({ text }) => text().slice(-3000)).join('\n--\n')}`);
+    await sleep(100);
+  }
+}
+
+describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
+  let folder: string, localStack: LocalStack, client: SFNClient, machine: string, definition: StateMachineDefinition, bucket: string;
+  const before = { ...process.env };
+
+  beforeAll(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'genview-localstack-'));
+    localStack = await startLocalStack(path.join(folder, 'server'));
+    Object.assign(process.env, localStack.env);
+    execFileSync(process.execPath, [path.join(root, 'node_modules', 'aws-cdk', 'bin', 'cdk'), 'deploy', '-c', 'target=localstack', '-c', `heartbeatSeconds=${heartbeat}`, '--require-approval', 'never', '--no-notices', '--output', path.join(folder, 'cdk.out'), '--outputs-file', path.join(folder, 'outputs.json')], { cwd: root, stdio: 'pipe', timeout: 400_000, env: { ...process.env, CDK_DISABLE_CLI_TELEMETRY: 'true', CDK_VALIDATION: 'false' } });
+    client = new SFNClient({});
+    const { GenViewLocal: outputs } = JSON.parse(readFileSync(path.join(folder, 'outputs.json'), 'utf8')) as { GenViewLocal: { StateMachineArn: string; StoreUrl: string } };
+    machine = outputs.StateMachineArn;
+    bucket = /^s3:\/\/([^/]+)\/$/.exec(outputs.StoreUrl)![1]!;
+    const described = await client.send(new DescribeStateMachineCommand({ stateMachineArn: machine }));
+    definition = JSON.parse(described.definition!) as StateMachineDefinition;
+    await putDataset(`s3://${bucket}/recipes/images/`);
+    await openStore(`s3://${bucket}/recipes/`).put('tiny.yaml', recipe);
+  });
+  afterAll(async () => {
+    for (const { child } of workers) child.kill('SIGKILL');
+    await localStack?.stop();
+    process.env = before;
+    if (folder) rmSync(folder, { recursive: true, force: true });
+  });
+
+  const input = (store: string): { recipe: string; store: string } => ({ recipe: `s3://${bucket}/recipes/tiny.yaml`, store: `s3://${bucket}/${store}/` });
+  const start = async (store: string): Promise<string> => (await client.send(new StartExecutionCommand({ stateMachineArn: machine, input: JSON.stringify(input(store)) }))).executionArn!;
+  const ended = (executionArn: string): Promise<DescribeExecutionOutput> => until('the execution has ended', async () => {
+    const execution = await client.send(new DescribeExecutionCommand({ executionArn }));
+    return execution.status === 'RUNNING' ? undefined : execution;
+  });
+  const keys = async (prefix: string): Promise<string[]> => {
+    const found: string[] = [];
+    for await (const { key } of openStore(`s3://${bucket}/`).list(prefix)) found.push(key);
+    return found;
+  };
+  const historyOf = async (executionArn: string): Promise<ServerEvent[]> => {
+    const events: ServerEvent[] = [];
+    for await (const page of paginateGetExecutionHistory({ client }, { executionArn })) events.push(...page.events ?? []);
+    return events;
+  };
+
+  /** The deployed definition in our own interpreter, with the same stage programs. */
+  async function interpret(store: string): Promise<{ output: Json; events: HistoryEvent[] }> {
+    const events: HistoryEvent[] = [];
+    const runTask = createTaskRunner({ log: silentLog });
+    const resources = new Set([...JSON.stringify(definition).matchAll(/"arn:aws:(states:[^"]*:activity:[^"]*)"/g)].map(([, resource]) => resource!));
+    const handler: TaskHandler = async (argument, { signal, heartbeat: beat }) => {
+      const timer = setInterval(beat, 500);
+      try { return await runTask(argument, signal); } finally { clearInterval(timer); }
+    };
+    const output = await execute(definition, input(store), { handlers: Object.fromEntries([...resources].map((resource) => [resource, handler])), onEvent: (event) => events.push(event) });
+    return { output, events };
+  }
+
+  it('succeeds although one worker is killed and one is stopped half-way, with the history, the outputs and the bytes that our own interpreter gives', async () => {
+    const expected = await interpret('here');
+    const bytes = await artefactsIn(openStore(`s3://${bucket}/here/`));
+    expect(Object.keys(bytes).length).toBeGreaterThan(25);
+
+    const killed = startWorker('killed');
+    const execution = await start('there');
+    // The lease of a shard that is under way, or the marker of one that was quicker than we are.
+    await until('views are generated', async () => (await keys('there/views/')).some((key) => /shard-\d+\.done(\.lease)?$/.test(key)) || undefined);
+    killed.child.kill('SIGKILL');
+    const stopped = startWorker('stopped');
+    await until('a checkpoint was written', async () => (await keys('there/pretrain/')).some((key) => key.endsWith('checkpoint.safetensors')) || undefined);
+    stopped.child.kill('SIGTERM');
+    startWorker('last');
+
+    const { status, output } = await ended(execution);
+    const events = await historyOf(execution);
+    expect(status, JSON.stringify(events.at(-1))).toBe('SUCCEEDED');
+    expect(await stopped.ended, stopped.text()).toBe(0);
+    expect(stopped.text()).toContain('worker stopped stopped; nothing is left on its hands');
+
+    const server = readable(events), here = readable(expected.events);
+    expect(entered(server)).toEqual(entered(here));
+    expect(results(server, bucket)).toEqual(results(here, bucket));
+    expect(plain(output!, bucket)).toEqual(plain(JSON.stringify(expected.output), bucket));
+    expect(await artefactsIn(openStore(`s3://${bucket}/there/`))).toEqual(bytes);
+
+    // What went on between: a missed heartbeat for the one, a task given back by the other, and work of all three.
+    expect(server.filter(({ type }) => type === 'ActivityTimedOut').length).toBeGreaterThanOrEqual(1);
+    expect(server.filter(({ type }) => type === 'ActivityFailed').map(({ details }) => details['error'])).toContain('TaskReturned');
+    expect(new Set(server.filter(({ type }) => type === 'ActivityFailed').map(({ details }) => details['error']))).toEqual(new Set(['TaskReturned']));
+    expect(new Set(server.filter(({ type }) => type === 'ActivityStarted').map(({ details }) => details['workerName']))).toEqual(new Set(['killed', 'stopped', 'last']));
+    expect(await keys('there/runs/')).toEqual(expect.arrayContaining([expect.stringMatching(/logs\/pretrain-genview-node-1\.log$/), expect.stringMatching(/logs\/generate-views-00001\.log$/)]));
+  });
+
+  it('fails with the error and cause that the function gave', async () => {
+    await openStore(`s3://${bucket}/recipes/`).put('bad.yaml', 'name: bad\nnonsense: 1\n');
+    const { executionArn } = await client.send(new StartExecutionCommand({ stateMachineArn: machine, input: JSON.stringify({ ...input('bad'), recipe: `s3://${bucket}/recipes/bad.yaml` }) }));
+    const { status, error, cause } = await ended(executionArn!);
+    expect([status, error]).toEqual(['FAILED', 'RecipeInvalid']);
+    expect(JSON.parse(cause!)).toMatchObject({ errorType: 'RecipeInvalid', errorMessage: expect.stringContaining('nonsense') as string });
+  });
+
+  it('leaves no process behind when the execution is stopped', async () => {
+    const execution = await start('stopped');
+    const mine = (): string[] => processesOf(`s3://${bucket}/stopped/`);
+    await until('a stage runs', () => mine().length > 0 || undefined);
+    await client.send(new StopExecutionCommand({ executionArn: execution }));
+    await until('its processes have ended', () => mine().length === 0 || undefined, 60);
+    await until('the worker says why', () => workers.at(-1)!.text().includes('the workflow does not wait for it any more') || undefined, 60);
+    // LocalStack calls it FAILED when the task's end comes before its own.
+    expect(['ABORTED', 'FAILED']).toContain((await ended(execution)).status);
+  });
+});
+
+/** An event of either history. */
+interface Readable {
+  readonly id: number;
+  readonly previous: number;
+  readonly type: string;
+  readonly details: Readonly<Record<string, string>>;
+}
+function readable(events: readonly (HistoryEvent | ServerEvent)[]): Readable[] {
+  return events.map((event) => ({
+    id: Number(event.id), previous: Number(event.previousEventId), type: event.type!,
+    details: (Object.entries(event).find(([key]) => key.endsWith('EventDetails'))?.[1] ?? {}) as Record<string, string>,
+  }));
+}
+
+/** States of the machine itself in the order in which they were entered; behind each, sorted, those inside it: branches and iterations have no order. */
+function entered(events: readonly Readable[]): string[][] {
+  const outer = new Set(['ResolveRecipe', 'ShardDataset', 'DatasetComplete', 'FitForeground', 'AnalyzeForeground', 'PlanViews', 'GenerateViews', 'Train', 'Report', 'RecordFailure', 'Failed']);
+  const groups: string[][] = [];
+  for (const { type, details } of events) {
+    if (!type.endsWith('StateEntered')) continue;
+    if (outer.has(details['name']!)) groups.push([details['name']!]); else groups.at(-1)!.push(details['name']!);
+  }
+  return groups.map(([first, ...inner]) => [first!, ...inner.toSorted()]);
+}
+
+/** State, input and output of every task that succeeded, sorted. */
+function results(events: readonly Readable[], bucket: string): string[] {
+  const byId = new Map(events.map((event) => [event.id, event]));
+  const before = (event: Readable, type: string): Readable => {
+    let found = event;
+    while (found.type !== type) found = byId.get(found.previous)!;
+    return found;
+  };
+  return events.filter(({ type }) => type === 'ActivitySucceeded').map((event) => {
+    const scheduled = before(event, 'ActivityScheduled');
+    return JSON.stringify([before(scheduled, 'TaskStateEntered').details['name'], plain(scheduled.details['input']!, bucket), plain(event.details['output']!, bucket)]);
+  }).toSorted();
+}
+
+/** A value without what differs between two runs: the store, times, identities, and how often a job was tried. */
+function plain(text: string, bucket: string): unknown {
+  return JSON.parse(text.replaceAll(new RegExp(`s3://${bucket}/(here|there)/`, 'g'), 's3://store/'), (key, value: unknown) =>
+    (['JobId', 'CreatedAt', 'StartedAt', 'StoppedAt', 'Attempts'].includes(key) ? undefined : value)) as unknown;
+}
