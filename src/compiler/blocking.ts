@@ -51,7 +51,9 @@ function originOf(filter: Value): { source: Value; exchanged: boolean; rotated: 
   const only = (value: Value | undefined): number => (value?.data?.length === 1 ? Number(value.data[0]) : NaN);
   if (flat?.node?.op !== 'Reshape' || flat.shape.length !== 3 || only(axes) !== 2 || only(step) !== -1 || only(begin) !== flat.shape[2]! - 1 || slice!.outputs[0]!.shape[2] !== flat.shape[2]) return { source: exchanged, exchanged: true, rotated: false };
   const source = flat.node.inputs[0]!;
-  return source.shape.join() === exchanged.shape.join() ? { source, exchanged: true, rotated: true } : { source: exchanged, exchanged: true, rotated: false };
+  // All taps lie on the axis that is turned.
+  const whole = source.shape.join() === exchanged.shape.join() && flat.shape[2] === source.shape[2]! * source.shape[3]!;
+  return whole ? { source, exchanged: true, rotated: true } : { source: exchanged, exchanged: true, rotated: false };
 }
 
 /** A constant filter [O, I, h, w] as [O / block, I / block, h, w, block, block], input channels before output channels. */

@@ -160,7 +160,7 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
   const inOrder = (values: Value[]): Value[] => values.sort((a, b) => a.id - b.id);
   const reads = inOrder([...leaves].filter((v) => v.data === undefined)), initializers = inOrder([...leaves].filter((v) => v.data !== undefined));
   const names = new Map<Value, string>();
-  for (const leaf of initializers) names.set(leaf, leaf.name ?? `constant_${leaf.id}`);
+  for (const leaf of initializers) names.set(leaf, leaf.name ?? `#constant ${leaf.id}`);
   for (const leaf of reads) names.set(leaf, inputName(leaf));
   const copies: WrittenNode[] = [];
   for (const [output, returned] of Object.entries(outputs)) {
@@ -169,12 +169,12 @@ export function writeGraph(outputs: Readonly<Record<string, Value>>, { block = 0
     if (names.has(value)) copies.push({ op: 'Identity', inputs: [names.get(value)!], outputs: [output], attributes: {} });
     else names.set(value, output);
   }
-  const nameOf = (value: Value): string => names.get(choose(value)) ?? `_${choose(value).id}`;
+  const nameOf = (value: Value): string => names.get(choose(value)) ?? `#${choose(value).id}`;
   const vectors = new Map<string, Value>(), total = initializers.reduce((sum, { data }) => sum + data!.byteLength, 0);
   const naming: Names = {
     of: nameOf,
     ints(values) {
-      const label = `ints_${values.join('_')}`;
+      const label = `#ints ${values.join()}`;
       vectors.set(label, { id: -1, shape: [values.length], type: 'int64', data: BigInt64Array.from(values, BigInt) });
       return label;
     },

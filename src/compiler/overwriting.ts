@@ -4,8 +4,9 @@ import type { Node, Value } from './graph.ts';
 const elementwise = new Set(['Add', 'Sub', 'Mul', 'Div', 'Where', 'Max', 'Min']);
 
 /**
- * Which inputs of a graph may lie where their successor is written: those that one node reads, and only before the successor is computed, or while it is,
- * element by element. Holds in whatever order an engine runs the nodes.
+ * Which inputs of a graph may lie where their successor is written: those that one node reads, and only as element i for element i of the successor: the node is
+ * element-wise and is the successor's, or is read by the successor's, which is element-wise too. So it holds in whatever order an engine runs the nodes, and
+ * when it runs the two as one.
  * @param outputs all outputs of the graph
  * @param pairs inputs and the outputs that replace them
  */
@@ -28,20 +29,8 @@ export function overwritable(outputs: readonly Value[], pairs: Readonly<Record<s
     const [reader, ...others] = readers.get(input) ?? [];
     // One that is returned twice is copied from one place to the other.
     if (!reader || others.length > 0 || !next.node || returned.get(next) !== 1 || returned.has(input)) return false;
-    const shape = (value: Value): string => value.shape.join();
-    if (reader === next.node) return elementwise.has(reader.op) && shape(input) === shape(next);
-    return dependsOn(next.node, reader);
+    const alike = (value: Value): boolean => value.shape.join() === next.shape.join();
+    if (!elementwise.has(reader.op) || !elementwise.has(next.node.op) || !alike(input)) return false;
+    return reader === next.node || (alike(reader.outputs[0]!) && next.node.inputs.includes(reader.outputs[0]!));
   }).map(([name]) => name));
-}
-
-function dependsOn(node: Node, earlier: Node): boolean {
-  const seen = new Set<Node>(), stack = [node];
-  while (stack.length > 0) {
-    for (const { node: source } of stack.pop()!.inputs) {
-      if (source === earlier) return true;
-      // What was recorded before it cannot depend on it.
-      if (source && !seen.has(source) && source.outputs[0]!.id > earlier.outputs[0]!.id) { seen.add(source); stack.push(source); }
-    }
-  }
-  return false;
 }

@@ -101,6 +101,8 @@ class OnnxProgram implements Program {
 /** Outputs by the names that the model gives them: one that is called like an input or a weight gets another. */
 function outputsOf(recording: Recording, inputs: Inputs): { outputs: Record<string, Output>; values: Record<string, Value> } {
   const outputs: Record<string, Output> = {}, values: Record<string, Value> = {};
+  const reserved = Object.keys(recording.outputs).find(isReserved);
+  if (reserved !== undefined) throw new GenViewError('ProgramOutput', `the name "${reserved}" of an output is reserved; do not begin with "state/" or use ":" or "#"`);
   for (const [key, value] of Object.entries(recording.outputs)) {
     const modelName = key in inputs ? `${key}:out` : key;
     outputs[key] = { modelName, shape: value.shape, dtype: value.type as DataType };
@@ -142,9 +144,11 @@ async function build(design: Design, state: MemoryState, options: Pick<CompileOp
   return new OnnxProgram(design, state, model.inputs, session);
 }
 
+const isReserved = (key: string): boolean => key.startsWith('state/') || /[:#]/.test(key);
+
 function checkNames(name: string, inputs: Inputs): void {
-  const reserved = Object.keys(inputs).find((key) => key.startsWith('state/') || key.includes(':'));
-  if (reserved !== undefined) throw new GenViewError('ProgramInput', `${name}: input name "${reserved}" is reserved; do not begin with "state/" or use ":"`);
+  const reserved = Object.keys(inputs).find(isReserved);
+  if (reserved !== undefined) throw new GenViewError('ProgramInput', `${name}: input name "${reserved}" is reserved; do not begin with "state/" or use ":" or "#"`);
 }
 
 /**
@@ -217,6 +221,8 @@ export async function compileInference(fn: InferenceFunction, inputs: Inputs, we
   if (isEager(name, options)) {
     return createEagerProgram(name, (given, state) => fn(given, state), inputs, memoryState(createState(weights)));
   }
+  const unusable = Object.keys(weights).find((key) => isReserved(key) || key in inputs);
+  if (unusable !== undefined) throw new GenViewError('ProgramInput', `${name}: the name "${unusable}" of a weight is that of an input, or reserved; do not begin with "state/" or use ":" or "#"`);
   const recording = record((given, _state, constants) => fn(given, constants), { name, inputs, weights });
   return build(designStep(name, inputs, recording, options.precision, weights), new MemoryState({}), options);
 }

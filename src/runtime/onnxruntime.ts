@@ -82,7 +82,10 @@ let api: Promise<Api | undefined> | undefined;
 
 /** The C API; undefined where it cannot be called (no koffi for this platform) or GENVIEW_BINDING=node says not to. */
 function nativeApi(): Promise<Api | undefined> {
-  api ??= process.env['GENVIEW_BINDING'] === 'node' ? Promise.resolve(undefined) : loadApi().catch(() => undefined);
+  api ??= process.env['GENVIEW_BINDING'] === 'node' ? Promise.resolve(undefined) : loadApi().catch((error: unknown) => {
+    process.emitWarning(`onnxruntime's C API cannot be called (${error instanceof Error ? error.message : String(error)}): programs run through onnxruntime-node, which copies what they return`);
+    return undefined;
+  });
   return api;
 }
 

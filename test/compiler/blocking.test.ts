@@ -45,6 +45,14 @@ describe('writeNodes', () => {
     expect(written[1]!.inputs).toEqual(['f', '32,16,9']);
   });
 
+  it('takes a filter whose rows alone are turned as it is', () => {
+    const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32');
+    const turned = g.reshape(g.slice(g.reshape(filter, [16, 48, 3]), [0, 0, 2], [16, 48, 3], [1, 1, -1]), [16, 16, 3, 3]);
+    const written = writeNodes([turned.node!.inputs[0]!.node!, turned.node!, conv(g, x, g.transpose(turned, [1, 0, 2, 3])).node!], naming, { block: 16 });
+    expect(written.filter(({ op }) => op === 'Slice')).toHaveLength(1);
+    expect(written.find(({ outputs }) => outputs[0]!.endsWith(':taps'))!.inputs[0]).toBe(naming.of(turned));
+  });
+
   it('leaves alone what onnxruntime blocks itself, what does not divide into blocks, and everything when there are none', () => {
     const g = new Graph(), x = g.input('x', [1, 16, 8, 8], 'float32'), odd = g.input('odd', [24, 16, 3, 3], 'float32'), filter = g.input('f', [16, 16, 3, 3], 'float32');
     const constant = g.weight('w', [16, 16, 3, 3], 'float32', new Float32Array(16 * 16 * 9));

@@ -30,3 +30,11 @@ it('what is read beside the way to its successor, read twice, returned, or retur
   const pairs = { a: { input: a, next: nextA }, b: { input: b, next: nextB }, c: { input: c, next: nextC }, d: { input: d, next: nextD } };
   expect(overwritable([beside, nextA, nextB, c, nextC, nextD, nextD], pairs)).toEqual(new Set());
 });
+
+it('what is read otherwise than element by element stays: onnxruntime may compute the reader and the successor as one, or only give the input another shape', () => {
+  const { graph, input, add, mul } = g();
+  const m = input('m', [4, 4]), q = input('q', [4]), w = input('w', [4, 4]), x = input('x', [2, 2]);
+  const product = graph.node('Relu', [graph.node('MatMul', [m, w], {}, [4, 4])], {}, [4, 4]), moved = graph.reshape(q, [2, 2]), sum = graph.reshape(add(moved, x), [4]), beside = mul(x, moved);
+  const far = input('far'), step = mul(add(mul(far, input('r')), input('s')), input('t'));
+  expect(overwritable([product, sum, beside, step], { m: { input: m, next: product }, q: { input: q, next: sum }, far: { input: far, next: step } })).toEqual(new Set());
+});

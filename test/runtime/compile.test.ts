@@ -319,11 +319,18 @@ describe('mistakes are named', () => {
     await expect(compileOne((x) => tf.scalar(tf.sum(x).dataSync()[0]!))).rejects.toThrow(/probe: the values of float32\[\] are read .* while the program is compiled/);
   });
 
+  it('names that models have for themselves', async () => {
+    const one = { x: { shape: [1] } };
+    for (const output of ['#6', 'x:out', 'state/m']) await expect(compile(({ x }) => ({ [output]: tf.neg(x!) }), one)).rejects.toThrow(`the name "${output}" of an output is reserved`);
+    for (const weight of ['x', '#constant 3']) await expect(compileInference(({ x }, w) => ({ y: tf.add(x!, w[weight]!) }), one, { [weight]: float32([1], [1]) })).rejects.toThrow(`the name "${weight}" of a weight is that of an input, or reserved`);
+  });
+
   it('wrong inputs of a run', async () => {
     const program = await kept(compileOne((x) => tf.neg(x)));
     await expect(program.run({})).rejects.toThrow(/probe: input "x" is missing/);
     await expect(program.run({ x: float32([1, 2, 3], [3]) })).rejects.toThrow(/input "x" is float32\[3\], expected float32\[2, 3\]/);
     await expect(program.run({ x: int32([1, 2, 3, 4, 5, 6], [2, 3]) })).rejects.toThrow(/input "x" is int32\[2, 3\], expected float32\[2, 3\]/);
+    await expect(program.run({ x: { dtype: 'float32', shape: [2, 3], data: new Int32Array(6) as unknown as Float32Array } })).rejects.toThrow(/input "x" is float32 by its name, and its data a Int32Array; give a Float32Array/);
     await expect(program.run({ x: normal([2, 3]), y: scalar(1) })).rejects.toThrow(/unknown input "y"; inputs are x/);
   });
 

@@ -23,6 +23,7 @@ const functions = {
   SetSessionGraphOptimizationLevel: [23, 'void* options, int level'],
   SetIntraOpNumThreads: [24, 'void* options, int threads'],
   SetInterOpNumThreads: [25, 'void* options, int threads'],
+  CreateRunOptions: [39, 'void* out'],
   CreateTensorWithDataAsOrtValue: [49, 'void* memory, void* data, size_t bytes, void* shape, size_t rank, int type, void* out'],
   CreateCpuMemoryInfo: [69, 'int allocator, int memory, void* out'],
   GetAllocatorWithDefaultOptions: [78, 'void* out'],
@@ -31,6 +32,7 @@ const functions = {
   CreateAndRegisterAllocator: [144, 'void* env, void* memory, void* config'],
   CreateArenaCfgV2: [164, 'void* keys, void* values, size_t count, void* out'],
   AddInitializer: [150, 'void* options, const char* name, void* value'],
+  AddRunConfigEntry: [165, 'void* options, const char* key, const char* value'],
   AddExternalInitializers: [210, 'void* options, void* names, void* values, size_t count'],
 } as const satisfies Record<string, readonly [number, string]>;
 

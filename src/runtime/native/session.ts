@@ -1,7 +1,7 @@
-import type { HostTensor, NamedTensors } from '../../tensor.ts';
+import { emptyTensor, type HostTensor, type NamedTensors } from '../../tensor.ts';
 import type { Session } from '../onnxruntime.ts';
-import type { ExternalConstant } from '../../compiler/emit.ts';
-import { typeCode } from '../../compiler/graph.ts';
+import { emit, type ExternalConstant } from '../../compiler/emit.ts';
+import { Graph, typeCode } from '../../compiler/graph.ts';
 import type { Api, Handle } from './api.ts';
 
 /** Entries of a session's configuration (onnxruntime_session_options_config_keys.h). */
@@ -15,9 +15,17 @@ export const configuration: Readonly<Record<string, string>> = {
 const graphOptimizationAll = 99, errorsOnly = 3, arenaAllocator = 1, defaultMemory = 0;
 
 /** What all sessions of a process share. */
-interface Environment { readonly env: Handle; readonly memory: Handle }
+interface Environment {
+  readonly env: Handle;
+  readonly memory: Handle;
+  shrinker?: { readonly session: NativeSession; readonly options: Handle };
+}
 
 const environments = new WeakMap<Api, Environment>();
+
+let kept: unknown;
+/** A use of what native code reads, after it has read it. */
+const keep = (value: unknown): void => { kept = value; kept = undefined; void kept; };
 
 /**
  * The environment with one arena for the main memory of all sessions, which grows by what is asked for. (The default doubles with each growth: a
@@ -31,9 +39,10 @@ function environment(api: Api): Environment {
   const settings = { arena_extend_strategy: 1n, max_dead_bytes_per_chunk: 1n << 20n };
   const names = Object.keys(settings).map((name) => Buffer.from(`${name}\0`));
   const config = api.make('CreateArenaCfgV2', BigUint64Array.from(names, (name) => api.addressOf(name)), BigUint64Array.from(Object.values(settings)), names.length);
+  keep(names);
   api.call('CreateAndRegisterAllocator', env, memory, config);
   api.release('ReleaseArenaCfg', config);
-  const made = { env, memory };
+  const made: Environment = { env, memory };
   environments.set(api, made);
   return made;
 }
@@ -50,12 +59,14 @@ export class NativeSession implements Session {
   readonly #memory: Handle;
   readonly #session: Handle;
   readonly #profiled: boolean;
-  /** What the session reads where it lies. */
+  /** What the session reads where it lies, and its handles. */
   readonly #constants: readonly ExternalConstant[];
+  readonly #values: readonly Handle[];
+  #disposed = false;
   readonly #names = new Map<string, Buffer>();
 
-  private constructor(api: Api, memory: Handle, session: Handle, profiled: boolean, constants: readonly ExternalConstant[]) {
-    this.#api = api; this.#memory = memory; this.#session = session; this.#profiled = profiled; this.#constants = constants;
+  private constructor(api: Api, memory: Handle, session: Handle, profiled: boolean, constants: readonly ExternalConstant[], values: readonly Handle[]) {
+    this.#api = api; this.#memory = memory; this.#session = session; this.#profiled = profiled; this.#constants = constants; this.#values = values;
   }
 
   /**
@@ -85,14 +96,25 @@ export class NativeSession implements Session {
         api.call('AddSessionConfigEntry', options, 'session.model_external_initializers_file_folder_path', folder);
         for (const [i, { name }] of constants.entries()) api.call('AddInitializer', options, name, values[i]!);
       } else if (names.length > 0) api.call('AddExternalInitializers', options, BigUint64Array.from(names, (name) => api.addressOf(name)), BigUint64Array.from(values), names.length);
-      return new NativeSession(api, memory, api.make('CreateSessionFromArray', env, model, model.byteLength, options), profile !== undefined, constants);
-    } finally {
+      const session = api.make('CreateSessionFromArray', env, model, model.byteLength, options);
+      keep(names);
+      return new NativeSession(api, memory, session, profile !== undefined, constants, values);
+    } catch (error) {
       for (const value of values) api.release('ReleaseValue', value);
+      throw error;
+    } finally {
       api.release('ReleaseSessionOptions', options);
     }
   }
 
   async run(feeds: NamedTensors, results: NamedTensors): Promise<void> {
+    // Between two runs timers, signals and requests get their turn: a run keeps the thread.
+    await new Promise((resolve) => { setImmediate(resolve); });
+    this.#compute(feeds, results, null);
+  }
+
+  #compute(feeds: NamedTensors, results: NamedTensors, options: Handle | null): void {
+    if (this.#disposed) throw new Error('the program has been disposed of');
     const api = this.#api, made: Handle[] = [], kept: unknown[] = [];
     const value = ({ dtype, shape, data }: HostTensor): Handle => {
       const contents = data.length === 0 ? new Uint8Array(8) : data, dimensions = BigInt64Array.from(shape, BigInt);
@@ -104,16 +126,33 @@ export class NativeSession implements Session {
     try {
       const inputNames = names(feeds), outputNames = names(results);
       const inputs = BigUint64Array.from(Object.values(feeds), value), outputs = BigUint64Array.from(Object.values(results), value);
-      api.call('Run', this.#session, null, inputNames, inputs, inputs.length, outputNames, outputs.length, outputs);
+      api.call('Run', this.#session, options, inputNames, inputs, inputs.length, outputNames, outputs.length, outputs);
     } finally {
       for (const handle of made) api.release('ReleaseValue', handle);
+      keep(kept);
     }
   }
 
   async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
     if (this.#profiled) this.#api.make('SessionEndProfiling', this.#session, this.#api.make('GetAllocatorWithDefaultOptions'));
     this.#api.release('ReleaseSession', this.#session);
-    void this.#constants;
+    for (const value of this.#values) this.#api.release('ReleaseValue', value);
+    keep(this.#constants);
+    NativeSession.#shrink(this.#api);
+  }
+
+  /** Gives the memory that no session holds back to the system: the arena does so at the end of a run that asks for it, here of one that does nothing else. */
+  static #shrink(api: Api): void {
+    const shared = environment(api);
+    if (!shared.shrinker) {
+      const graph = new Graph(), x = graph.input('x', [1], 'float32');
+      const options = api.make('CreateRunOptions');
+      api.call('AddRunConfigEntry', options, 'memory.enable_memory_arena_shrinkage', 'cpu:0');
+      shared.shrinker = { session: NativeSession.create(api, emit('nothing', { y: graph.node('Neg', [x], {}, [1]) }).bytes, 1), options };
+    }
+    shared.shrinker.session.#compute({ x: emptyTensor('float32', [1]) }, { y: emptyTensor('float32', [1]) }, shared.shrinker.options);
   }
 
   #name(text: string): Buffer {
