@@ -1,7 +1,7 @@
-import { oddKeys } from '../storage/objectStoreContract.ts';
+import { oddImages } from '../storage/objectStoreContract.ts';
 
 const numbered = (folder: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${folder}/${String(i).padStart(4, '0')}.jpg`);
-const odd = oddKeys.map((key) => key.replaceAll('/', '_'));
+const odd = oddImages.map((key) => key.replaceAll('/', '_'));
 
 /** Paths of datasets whose listings were recorded with version 0.1.0: `golden/listings.json`. A file's content is `content of <path>`. */
 export const recordedDatasets: Readonly<Record<string, readonly string[]>> = {

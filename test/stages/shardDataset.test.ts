@@ -10,7 +10,7 @@ import type { Recipe } from '../../src/recipe/recipe.ts';
 import type { DatasetSummary, ListedImage, ResolvedRun, RunPlan } from '../../src/stages/contract.ts';
 import { type ListingLimits, shardDataset } from '../../src/stages/shardDataset.ts';
 import { openStore, readJson, readLines, writeJson } from '../../src/storage/index.ts';
-import { codeOf, keysOf, oddKeys } from '../storage/objectStoreContract.ts';
+import { codeOf, keysOf, oddImages } from '../storage/objectStoreContract.ts';
 import { recordedDatasets } from './listedDatasets.ts';
 
 /** Made by version 0.1.0 from `recordedDatasets`: address of everything, and SHA-256 of each object of the dataset. */
@@ -118,7 +118,7 @@ describe('ShardDataset', () => {
   });
 
   it('accounts for every image with an odd name, and for equal names in different folders', async () => {
-    const names = oddKeys.map((key) => key.replaceAll('/', '_'));
+    const names = oddImages.map((key) => key.replaceAll('/', '_'));
     const paths = ['one', 'two', "class #3 'ü'%", 'constructor', '__proto__'].flatMap((folder) => names.map((name) => `train/${folder}/${name}`));
     const { shards, summary, storeFolder } = await list(dataset([...paths, 'val/one/1.jpg']), { shardSize: 7 });
     expect(shards.flat().map(({ path: name }) => name).toSorted()).toEqual([...paths, 'val/one/1.jpg'].toSorted());

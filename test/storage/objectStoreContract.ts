@@ -16,10 +16,15 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
   return promise.then(() => 'no error', (error: unknown) => error instanceof GenViewError ? error.code : `not ours: ${String(error)}`);
 }
 
-/** Awkward but legal names: every store must keep them as they are. */
-export const oddKeys = [
+/** Awkward but legal names of images. */
+export const oddImages = [
   'with space.jpg', `quotes'".jpg`, 'hash#1.jpg', 'percent%20.jpg', 'plus+.jpg', 'question?.jpg', 'ünï-日本語-🙂.jpg', '&<>.jpg',
   'back\\slash.jpg', 'a/b c/d%/é.jpg', `${'n'.repeat(196)}.jpg`,
+];
+
+/** Awkward but legal names: every store must keep them as they are. */
+export const oddKeys = [
+  ...oddImages,
   '.hidden', '..two', '...', 'dots/.inside/..x', ' leading and trailing ', 'a+b c%2Bd', '%41%2F', '%', '~tilde', 'e\u0301 is not \u00e9', 'semi;colon,comma=', "*'()!",
   // Close to the 1,024 bytes that S3 allows, the prefix of the store included.
   `deep/${Array.from({ length: 4 }, (_, i) => String(i).repeat(180)).join('/')}`,
