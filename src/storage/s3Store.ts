@@ -147,7 +147,7 @@ export class S3Store implements ObjectStore {
       for (let attempt = 1; ; attempt++) {
         try {
           if (whole) {
-            await client.send(new sdk.PutObjectCommand({ ...parameters, Body: bytes }));
+            await client.send(new sdk.PutObjectCommand({ ...parameters, Body: bytes, ContentLength: (bytes as Uint8Array).length }));
           } else {
             const { Upload } = await import('@aws-sdk/lib-storage');
             await new Upload({ client, params: { ...parameters, Body: bytes }, partSize, queueSize: 4 }).done();
