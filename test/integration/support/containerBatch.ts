@@ -110,7 +110,9 @@ export function containerHandlers(options: ContainerOptions): { readonly handler
         const { FunctionName, Payload } = argument as unknown as { FunctionName: LambdaName; Payload: object };
         const call = 'const { handler } = await import(`/var/task/lambdas/${process.argv[1]}/handler.mjs`); process.stdout.write(JSON.stringify((await handler(JSON.parse(process.argv[2]), {})) ?? null), () => process.exit(0));';
         const name = `${options.network}-${started++}`;
-        return { StatusCode: 200, Payload: JSON.parse(await docker.run([...flags(name, {}), options.image('functions'), 'node', '--input-type=module', '--eval', call, FunctionName, JSON.stringify(Payload)])) as unknown };
+        const written = await docker.run([...flags(name, {}), options.image('functions'), 'node', '--input-type=module', '--eval', call, FunctionName, JSON.stringify(Payload)]);
+        // The function's log lines come first.
+        return { StatusCode: 200, Payload: JSON.parse(written.trimEnd().split('\n').at(-1)!) as unknown };
       },
     },
   };
