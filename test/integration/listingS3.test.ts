@@ -4,7 +4,7 @@ import { listRanges } from '../../src/dataset/listing/listRanges.ts';
 import { discoverRanges } from '../../src/dataset/listing/ranges.ts';
 import { openStore } from '../../src/storage/index.ts';
 import { compareKeys } from '../../src/storage/key.ts';
-import { keysOf, oddKeys } from '../storage/objectStoreContract.ts';
+import { keysOf, oddImages } from '../storage/objectStoreContract.ts';
 import { installMoto, type Moto, startMoto } from './support/moto.ts';
 
 const missing = installMoto();
@@ -15,7 +15,7 @@ describe.skipIf(missing)('parallel listing on an independent server', () => {
   let moto: Moto | undefined;
   /** More than two requests' worth; folders with odd names, keys around them, and one folder of a thousand and more files. */
   const keys = [
-    ...['train/a', 'train/a-b', 'train/ü 🙂～', "train/#'%", 'val/a'].flatMap((folder) => oddKeys.flatMap((key) => Array.from({ length: 12 }, (_, i) => `${folder}/${i}${key}`))),
+    ...['train/a', 'train/a-b', 'train/ü 🙂～', "train/#'%", 'val/a'].flatMap((folder) => oddImages.flatMap((key) => Array.from({ length: 12 }, (_, i) => `${folder}/${i}${key}`))),
     ...Array.from({ length: 1500 }, (_, i) => `train/b/${String(i).padStart(6, '0')}.jpg`), 'train/a0.jpg', 'train/b.jpg', 'zuletzt.jpg',
   ].sort(compareKeys);
 
