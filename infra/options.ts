@@ -3,6 +3,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { GenViewError } from '../src/errors.ts';
 import { cpuResources, programNames } from '../src/workflow/stages.ts';
+import { pascal } from './constructs/images.ts';
 
 /** Days that CloudWatch Logs accepts. */
 const logDays = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] as const;
@@ -106,7 +107,8 @@ function check(value: unknown, where: string): Options {
     const { path: field, message } = parsed.error.issues[0]!;
     throw invalid(where, `${field.length > 0 ? `${field.join('.')}: ` : ''}${message}`);
   }
-  const { network: { vpc, zones }, training, cpuStages } = parsed.data;
+  const { name, network: { vpc, zones }, training, cpuStages } = parsed.data;
+  if (name !== 'genview' && pascal(name) === 'GenView') throw invalid(where, `name: the stacks of "${name}" would be those of "genview"; choose another`);
   const subnets = vpc?.privateSubnets.length ?? zones;
   if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
   if (training.zone >= subnets) throw invalid(where, `training.zone: ${training.zone} is not one of the network's zones, 0 to ${subnets - 1}`);

@@ -75,6 +75,8 @@ export class Jobs extends Construct {
         retryAttempts: stage.retry.attempts,
         retryStrategies: stage.retry.evaluateOnExit.map(({ action, ...on }) => RetryStrategy.of(action === 'RETRY' ? Action.RETRY : Action.EXIT, Reason.custom(on))),
         propagateTags: true,
+        // A running execution submits the revision that it began with.
+        skipDeregisterOnUpdate: true,
       };
       if (name !== 'pretrain-nodes') return new EcsJobDefinition(this, pascal(name), { ...common, container: container(name) });
       const nodes = new MultiNodeJobDefinition(this, pascal(name), {

@@ -1,15 +1,15 @@
 import type { Clients } from './clients.ts';
 import type { Deployment } from './deployment.ts';
-import { stopExecution } from './executions.ts';
+import { listExecutions, runsOf, stopExecution } from './executions.ts';
 import { queuesOf, terminateJobs, type TerminateOptions } from './jobs.ts';
-import { executionsByRun } from './runs.ts';
 
 /**
  * Stops every running execution of a run and terminates its jobs, also those that an execution stopped earlier left behind;
  * returns when none is left. Can be repeated. Throws `JobsLeft`.
  */
 export async function cancelRun(clients: Clients, { stateMachine }: Deployment, runId: string, options: TerminateOptions): Promise<{ readonly executions: number; readonly jobs: number }> {
-  const running = ((await executionsByRun(clients, stateMachine)).get(runId) ?? []).filter(({ state }) => state === 'running');
+  const executions = await listExecutions(clients, stateMachine, 10_000, true), runs = await runsOf(clients, executions);
+  const running = executions.filter(({ name }, i) => (runs[i] ?? name) === runId);
   for (const { arn, name } of running) {
     await stopExecution(clients, arn, 'genview cancel');
     options.log.info(`stopped the execution ${name}`);

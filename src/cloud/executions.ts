@@ -51,11 +51,11 @@ export function attemptOfName(name: string): number {
   return Number(namePattern.exec(name)?.[2] ?? 1);
 }
 
-/** Executions of the state machine, the newest first. @param limit @default 1000 */
-export async function listExecutions(clients: Clients, stateMachine: string, limit = 1000): Promise<Execution[]> {
+/** Executions of the state machine, the newest first. @param limit @default 1000 @param running only those that run. @default false */
+export async function listExecutions(clients: Clients, stateMachine: string, limit = 1000, running = false): Promise<Execution[]> {
   return clients.sfn(async (sdk, client) => {
     const executions: Execution[] = [];
-    for await (const page of sdk.paginateListExecutions({ client }, { stateMachineArn: stateMachine, maxResults: Math.min(limit, 1000) })) {
+    for await (const page of sdk.paginateListExecutions({ client }, { stateMachineArn: stateMachine, maxResults: Math.min(limit, 1000), ...(running && { statusFilter: 'RUNNING' }) })) {
       for (const { executionArn, name, status, startDate, stopDate } of page.executions ?? []) {
         executions.push({ arn: executionArn!, name: name!, state: states[status!], startedAt: startDate!.toISOString(), ...(stopDate && { stoppedAt: stopDate.toISOString() }) });
       }
@@ -149,7 +149,8 @@ export async function runsOf(clients: Clients, executions: readonly Execution[])
 }
 
 async function runInHistory(clients: Clients, arn: string): Promise<string | undefined> {
-  for await (const event of readHistory(clients, arn, 12)) {
+  // The first function may have been called again and again.
+  for await (const event of readHistory(clients, arn, 60)) {
     const { output } = (event.taskSucceededEventDetails ?? {}) as { output?: string };
     const run = output === undefined ? undefined : runOfOutput(output);
     if (run !== undefined) return splitRunUrl(run).runId;

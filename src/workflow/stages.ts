@@ -65,6 +65,8 @@ const retry: RetryStrategy = {
   attempts: 5,
   evaluateOnExit: [
     { action: 'RETRY', onStatusReason: 'Host EC2*' },
+    // Fargate's words.
+    { action: 'RETRY', onStatusReason: 'Your Spot Task was interrupted*' },
     { action: 'RETRY', onReason: 'DockerTimeoutError*' },
     { action: 'RETRY', onExitCode: '75' },
     { action: 'EXIT', onReason: '*' },

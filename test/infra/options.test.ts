@@ -37,6 +37,7 @@ describe('options', () => {
   });
 
   it.each<[object, RegExp]>([
+    [{ name: 'gen-view' }, /name: the stacks of "gen-view" would be those of "genview"; choose another/],
     [{ spot: 'maybe' }, /^OptionsInvalid: context: spot: .*expected boolean/],
     [{ training: { nodes: 0 } }, /training\.nodes: .*>0/],
     [{ training: { instanceType: 'g5' } }, /training\.instanceType: expected an instance type such as g5\.2xlarge/],

@@ -20,7 +20,7 @@ it.each(jobDefinitionNames)('%s has the timeout and the retries of the stage tab
   expect(standard.definition(name)).toMatchObject({
     Timeout: { AttemptDurationSeconds: stage.timeoutSeconds },
     PropagateTags: true,
-    RetryStrategy: { Attempts: 5, EvaluateOnExit: [{ Action: 'RETRY', OnStatusReason: 'Host EC2*' }, { Action: 'RETRY', OnReason: 'DockerTimeoutError*' }, { Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnReason: '*' }] },
+    RetryStrategy: { Attempts: 5, EvaluateOnExit: [{ Action: 'RETRY', OnStatusReason: 'Host EC2*' }, { Action: 'RETRY', OnStatusReason: 'Your Spot Task was interrupted*' }, { Action: 'RETRY', OnReason: 'DockerTimeoutError*' }, { Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnReason: '*' }] },
   });
   expect(containerOf(standard.definition(name)).LogConfiguration).toMatchObject({ LogDriver: 'awslogs', Options: { 'awslogs-group': `/genview/${programOf(name)}`, 'awslogs-stream-prefix': name } });
 });
