@@ -1,5 +1,5 @@
 import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
-import type { Catcher, MapState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import type { Catcher, FailState, MapState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
 import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
@@ -10,6 +10,8 @@ export interface WorkflowRefs {
   readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
   /** The queue that jobs of each definition go to. */
   readonly queues: Readonly<Record<JobDefinitionName, string>>;
+  /** Whether a variant may be pretrained on several nodes; else one that asks for them fails with `NodesUnavailable`. @default true */
+  readonly multiNode?: boolean;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
   readonly activities?: ActivityRefs;
 }
@@ -54,7 +56,7 @@ const batchRetry: readonly Retrier[] = [{
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const { activities } = refs;
+  const { activities, multiNode = true } = refs;
   const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
@@ -149,9 +151,11 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
                   ProcessorConfig: { Mode: 'INLINE' },
                   StartAt: 'OneNode',
                   States: {
-                    OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: 'PretrainNodes' }], Default: 'Pretrain' },
+                    OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: multiNode ? 'PretrainNodes' : 'NodesUnavailable' }], Default: 'Pretrain' },
                     Pretrain: batch('pretrain', { variant }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
-                    PretrainNodes: batch('pretrain-nodes', { variant, nodes: '{% $states.input.nodes %}' }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
+                    ...(multiNode
+                      ? { PretrainNodes: batch('pretrain-nodes', { variant, nodes: '{% $states.input.nodes %}' }, { Output: '{% $states.input %}', Next: 'Evaluate' }) }
+                      : { NodesUnavailable: { Type: 'Fail', Error: 'NodesUnavailable', Cause: 'a variant asks for several nodes, which this deployment does not have: pretrain on one (pretraining.nodes), or deploy with training.multiNode' } satisfies FailState }),
                     Evaluate: {
                       Type: 'Parallel',
                       Branches: [probe('linear-probe', 'LinearProbe'), probe('nearest-neighbours', 'NearestNeighbours'), probe('semi-supervised', 'SemiSupervised')],

@@ -36,7 +36,7 @@ function world(variants: Variants, fail: Record<string, StatesError> = {}) {
     return { JobId: 'j', Status: 'SUCCEEDED' };
   };
   const clock = new VirtualClock();
-  const run = (): Promise<Json> => execute(buildWorkflow(localRefs), input, { clock, random: () => 1, handlers: { 'states:::lambda:invoke': invoke, 'states:::batch:submitJob.sync': submit } });
+  const run = (definition = buildWorkflow(localRefs)): Promise<Json> => execute(definition, input, { clock, random: () => 1, handlers: { 'states:::lambda:invoke': invoke, 'states:::batch:submitJob.sync': submit } });
   return { run, calls, jobs, payloads, clock };
 }
 
@@ -88,6 +88,16 @@ describe('the workflow', () => {
     const failed = world([], { 'fit-foreground': new StatesError('States.TaskFailed', '') });
     await expect(failed.run()).rejects.toMatchObject({ error: 'States.TaskFailed' });
     expect(failed.clock.sleeps).toEqual([limit]);
+  });
+
+  it('without several nodes, a variant that asks for them fails with what to do, and single nodes are trained', async () => {
+    const single = buildWorkflow({ ...localRefs, multiNode: false });
+    expect(JSON.stringify(single)).not.toContain('NodeOverrides');
+    expect(validate(single as never).isValid).toBe(true);
+    await expect(world([{ name: 'one', nodes: 1 }, { name: 'two', nodes: 2 }]).run(single)).rejects.toMatchObject({ error: 'NodesUnavailable' });
+    const alone = world([{ name: 'one', nodes: 1 }]);
+    await alone.run(single);
+    expect(alone.jobs.some(({ JobDefinition }) => JobDefinition === 'pretrain')).toBe(true);
   });
 
   it('calls a function again that Lambda ended, three times', async () => {
