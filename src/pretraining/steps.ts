@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import { initialize, prefixed, scoped, type ParameterSpec, type Weights } from '../nn/module.ts';
+import { initialize, prefixed, scoped, type Weights } from '../nn/module.ts';
 import type { PretrainingRecipe } from '../recipe/recipe.ts';
 import type { StepFunction, TensorSpec } from '../runtime/program.ts';
-import { float32, scalar, sizeOf, type NamedTensors } from '../tensor.ts';
+import { emptyTensor, float32, scalar, sizeOf, type NamedTensors } from '../tensor.ts';
 import type { Method, Views } from './methods/method.ts';
 import { optimizerOf } from './optimizers/optimizer.ts';
 
@@ -116,7 +116,7 @@ export function trainingSteps(method: Method, recipe: PretrainingRecipe, process
     initialState(seed) {
       const online = initialize(method, seed);
       const average = Object.fromEntries(parameters.filter((p) => method.hasMomentum(p.name)).map(({ name }) => [name, copyOf(online[name]!)]));
-      const kept = Object.fromEntries(parameters.flatMap((p) => optimizer.suffixes.map((suffix) => [`${p.name}${suffix}`, zerosOf(p)])));
+      const kept = Object.fromEntries(parameters.flatMap((p) => optimizer.suffixes.map((suffix) => [`${p.name}${suffix}`, emptyTensor('float32', p.shape)])));
       const count: NamedTensors = optimizer.counts ? { 'optimizer.step': scalar(0) } : {};
       return { ...online, ...prefixed(average, 'momentum.'), ...prefixed(kept, 'optimizer.'), ...count, ...method.initialMemory(seed) };
     },
@@ -162,8 +162,4 @@ export function trainingSteps(method: Method, recipe: PretrainingRecipe, process
 
 function copyOf(tensor: NamedTensors[string]) {
   return float32(Float32Array.from(tensor.data), tensor.shape);
-}
-
-function zerosOf({ shape }: ParameterSpec) {
-  return float32(new Float32Array(sizeOf(shape)), shape);
 }

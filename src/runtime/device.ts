@@ -98,7 +98,7 @@ export async function announceEngine(log: Log): Promise<void> {
 }
 
 /** Where onnxruntime-node keeps its native libraries (its dist/binding.js). */
-const libraryFolder = (): string => path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin', 'napi-v6', process.platform, process.arch);
+export const libraryFolder = (): string => path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin', 'napi-v6', process.platform, process.arch);
 
 const install = 'install it with ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js';
 

@@ -197,43 +197,39 @@ export class S3Store implements ObjectStore {
   }
 
   async *list(prefix: string, options: { startAfter?: string } = {}): AsyncIterable<ObjectInfo> {
+    for await (const { objects } of this.#pages(prefix, options.startAfter === undefined ? {} : { StartAfter: this.#prefix + options.startAfter })) {
+      // Consoles make empty objects `folder/` to show a folder.
+      yield* objects.filter(({ key }) => key !== '' && !key.endsWith('/'));
+    }
+  }
+
+  async *folders(prefix: string): AsyncIterable<string[]> {
+    for await (const { folders } of this.#pages(prefix, { Delimiter: '/' })) yield folders;
+  }
+
+  /** A listing, page by page; keys relative to the store. */
+  async *#pages(prefix: string, parameters: { readonly StartAfter?: string; readonly Delimiter?: string }): AsyncIterable<{ objects: ObjectInfo[]; folders: string[] }> {
     checkPrefix(this.root, prefix);
     const { sdk, client } = await this.#client();
+    const { StartAfter, ...always } = parameters;
     let token: string | undefined;
     do {
       let page;
       try {
         page = await client.send(new sdk.ListObjectsV2Command({
-          Bucket: this.#bucket, Prefix: this.#prefix + prefix, EncodingType: 'url',
-          ...(token === undefined
-            ? options.startAfter === undefined ? {} : { StartAfter: this.#prefix + options.startAfter }
-            : { ContinuationToken: token }),
+          Bucket: this.#bucket, Prefix: this.#prefix + prefix, EncodingType: 'url', ...always,
+          ...(token !== undefined ? { ContinuationToken: token } : StartAfter !== undefined && { StartAfter }),
         }));
       } catch (error) { throw this.#error(error, prefix); }
-      for (const object of page.Contents ?? []) {
-        // XML cannot carry every character, so keys come percent-encoded, from servers that say so: some do not know how.
-        const whole = page.EncodingType === 'url' ? decodeURIComponent((object.Key ?? '').replaceAll('+', ' ')) : object.Key ?? '';
-        const key = whole.slice(this.#prefix.length);
-        // Consoles make empty objects `folder/` to show a folder.
-        if (key === '' || key.endsWith('/')) continue;
-        yield { key, size: object.Size ?? 0, etag: unquote(object.ETag) };
-      }
+      // XML cannot carry every character, so keys come percent-encoded, from servers that say so: some do not know how.
+      const encoded = page.EncodingType === 'url';
+      const keyOf = (name = ''): string => (encoded ? decodeURIComponent(name.replaceAll('+', ' ')) : name).slice(this.#prefix.length);
+      yield {
+        objects: (page.Contents ?? []).map(({ Key, Size, ETag }) => ({ key: keyOf(Key), size: Size ?? 0, etag: unquote(ETag) })),
+        folders: (page.CommonPrefixes ?? []).map(({ Prefix }) => keyOf(Prefix)),
+      };
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
       if (page.IsTruncated && token === undefined) throw new GenViewError('StoreFailure', `${this.url(prefix)}: the server says that its listing goes on, and not where; it does not speak the protocol of S3`);
-    } while (token !== undefined);
-  }
-
-  async *folders(prefix: string): AsyncIterable<string[]> {
-    checkPrefix(this.root, prefix);
-    const { sdk, client } = await this.#client();
-    let token: string | undefined;
-    do {
-      let page;
-      try {
-        page = await client.send(new sdk.ListObjectsV2Command({ Bucket: this.#bucket, Prefix: this.#prefix + prefix, Delimiter: '/', EncodingType: 'url', ...(token !== undefined && { ContinuationToken: token }) }));
-      } catch (error) { throw this.#error(error, prefix); }
-      yield (page.CommonPrefixes ?? []).map(({ Prefix = '' }) => decodeURIComponent(Prefix.replaceAll('+', ' ')).slice(this.#prefix.length));
-      token = page.IsTruncated ? page.NextContinuationToken : undefined;
     } while (token !== undefined);
   }
 

@@ -5,10 +5,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/log.ts';
-import { Random } from '../../src/random.ts';
 import { openStore } from '../../src/storage/index.ts';
 import { createTaskRunner } from '../../src/worker/task.ts';
 import type { Json, StateMachineDefinition } from '../../src/workflow/asl/definition.ts';
@@ -17,6 +15,7 @@ import { execute, type TaskHandler } from '../../src/workflow/asl/interpreter.ts
 import { artefactsIn } from './support/artefacts.ts';
 import { installLocalStack, startLocalStack, type LocalStack } from './support/localstack.ts';
 import { processesOf } from './support/program.ts';
+import { colouredSquare } from './support/squares.ts';
 
 const missing = installLocalStack();
 if (missing) console.warn(`skipped: ${missing}`);
@@ -52,13 +51,7 @@ async function putDataset(url: string): Promise<void> {
   const store = openStore(url);
   for (const [split, count] of [['train', 12], ['val', 4]] as const) for (const [channel, name] of ['red', 'green'].entries()) {
     for (let i = 0; i < count; i++) {
-      const random = new Random(split, name, i), data = Buffer.alloc(32 * 32 * 3);
-      const [left, top] = [random.integer(16), random.integer(16)];
-      for (let y = 0; y < 32; y++) for (let x = 0; x < 32; x++) for (let c = 0; c < 3; c++) {
-        const inside = x >= left && x < left + 14 && y >= top && y < top + 14;
-        data[3 * (32 * y + x) + c] = inside ? (c === channel ? 230 : 30) : 90 + random.integer(60);
-      }
-      await store.put(`${split}/${name}/${i}.png`, await sharp(data, { raw: { width: 32, height: 32, channels: 3 } }).png().toBuffer());
+      await store.put(`${split}/${name}/${i}.png`, await colouredSquare(channel, split, name, i));
     }
   }
 }

@@ -4,12 +4,11 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/log.ts';
-import { Random } from '../../src/random.ts';
 import type { HistoryEvent } from '../../src/workflow/asl/history.ts';
 import { runLocal } from '../../src/workflow/local.ts';
+import { colouredSquare } from './support/squares.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const models = join(root, 'models', 'demo', 'unclip.safetensors');
@@ -52,13 +51,7 @@ async function drawDataset(at: string): Promise<void> {
   for (const split of ['train', 'val'] as const) for (const [label, name] of ['red', 'green', 'blue'].entries()) {
     mkdirSync(join(at, split, name), { recursive: true });
     for (let i = 0; i < (split === 'train' ? 24 : 8); i++) {
-      const random = new Random(split, name, i), data = Buffer.alloc(32 * 32 * 3);
-      const [left, top] = [random.integer(16), random.integer(16)];
-      for (let y = 0; y < 32; y++) for (let x = 0; x < 32; x++) for (let c = 0; c < 3; c++) {
-        const inside = x >= left && x < left + 14 && y >= top && y < top + 14;
-        data[3 * (32 * y + x) + c] = inside ? (c === label ? 230 : 30) : 90 + random.integer(60);
-      }
-      await sharp(data, { raw: { width: 32, height: 32, channels: 3 } }).png().toFile(join(at, split, name, `${i}.png`));
+      writeFileSync(join(at, split, name, `${i}.png`), await colouredSquare(label, split, name, i));
     }
   }
   writeFileSync(join(at, 'train', 'red', 'broken.jpg'), 'this is no picture');

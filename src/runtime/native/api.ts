@@ -1,7 +1,7 @@
 import '../telemetry.ts';
 import path from 'node:path';
-import { createRequire } from 'node:module';
 import type { TypeObject } from 'koffi';
+import { libraryFolder } from '../device.ts';
 
 type Callable = (...args: readonly unknown[]) => unknown;
 
@@ -56,7 +56,7 @@ export function libraryFile(): string {
   const name = names[process.platform];
   // On Windows, paths have another type.
   if (name === undefined) throw new Error(`the C API is not called on ${process.platform}`);
-  return path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin', 'napi-v6', process.platform, process.arch, name);
+  return path.join(libraryFolder(), name);
 }
 
 /** `void* env, int level` -> `['void*', 'int']` */

@@ -2,9 +2,8 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import sharp from 'sharp';
-import { Random } from '../../../src/random.ts';
 import { openStore } from '../../../src/storage/index.ts';
+import { colouredSquare } from './squares.ts';
 
 /** Images of each class in each split. */
 const perClass = { train: 8, val: 3 };
@@ -36,12 +35,7 @@ async function drawImages(): Promise<Record<string, Uint8Array>> {
   const files: Record<string, Uint8Array> = { 'train/red/broken.jpg': Buffer.from('this is no picture') };
   for (const split of ['train', 'val'] as const) for (const [label, name] of ['red', 'green', 'blue'].entries()) {
     for (let i = 0; i < perClass[split]; i++) {
-      const random = new Random(split, name, i), data = Buffer.alloc(32 * 32 * 3), left = random.integer(16), top = random.integer(16);
-      for (let y = 0; y < 32; y++) for (let x = 0; x < 32; x++) for (let c = 0; c < 3; c++) {
-        const inside = x >= left && x < left + 14 && y >= top && y < top + 14;
-        data[3 * (32 * y + x) + c] = inside ? (c === label ? 230 : 30) : 90 + random.integer(60);
-      }
-      files[`${split}/${name}/${i}.png`] = await sharp(data, { raw: { width: 32, height: 32, channels: 3 } }).png().toBuffer();
+      files[`${split}/${name}/${i}.png`] = await colouredSquare(label, split, name, i);
     }
   }
   return files;

@@ -71,7 +71,7 @@ def terminate(job, reason):
         terminate(child, reason)
 
 
-def describe(job, original=Job.describe):
+def follow_children(job):
     """An array job's own status follows its children's, as in AWS."""
     if job._child_jobs:
         statuses = [child.status for child in job._child_jobs]
@@ -79,6 +79,10 @@ def describe(job, original=Job.describe):
             job.status = "FAILED" if "FAILED" in statuses else "SUCCEEDED"
         else:
             job.status = "PENDING"
+
+
+def describe(job, original=Job.describe):
+    follow_children(job)
     result = original(job)
     if job.array_properties.get("index") is not None:
         result["arrayProperties"] = {"index": job.array_properties["index"]}
@@ -89,12 +93,7 @@ def describe(job, original=Job.describe):
 
 
 def describe_short(job, original=Job.describe_short):
-    if job._child_jobs:
-        statuses = [child.status for child in job._child_jobs]
-        if all(status in ("SUCCEEDED", "FAILED") for status in statuses):
-            job.status = "FAILED" if "FAILED" in statuses else "SUCCEEDED"
-        else:
-            job.status = "PENDING"
+    follow_children(job)
     result = original(job)
     if job._child_jobs:
         result["arrayProperties"] = {"size": len(job._child_jobs)}
