@@ -33,6 +33,13 @@ it.each(programNames.filter((name) => batchStages[name].queue === 'gpu'))('%s ha
   expect(definition.ContainerProperties.LinuxParameters).toEqual({ SharedMemorySize: sharedMemoryMiB, InitProcessEnabled: true });
 });
 
+it('tells every job in which form it logs, and the deployment whose metrics they are', () => {
+  const team = synthesize({ name: 'team' });
+  for (const name of jobDefinitionNames) {
+    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf']);
+  }
+});
+
 it('runs comparisons of neighbours on Fargate, in a size that Fargate has', () => {
   const definition = standard.definition('nearest-neighbours');
   expect(definition).toMatchObject({ Type: 'container', PlatformCapabilities: ['FARGATE'], ContainerProperties: { EphemeralStorage: { SizeInGiB: 100 }, NetworkConfiguration: { AssignPublicIp: 'DISABLED' } } });

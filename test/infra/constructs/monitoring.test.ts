@@ -1,3 +1,4 @@
+import type { Template } from 'aws-cdk-lib/assertions';
 import { Queue } from 'aws-cdk-lib/aws-sqs';
 import { JobQueue } from 'aws-cdk-lib/aws-batch';
 import { Function as LambdaFunction } from 'aws-cdk-lib/aws-lambda';
@@ -74,13 +75,14 @@ describe('alarms', () => {
 });
 
 describe('the dashboard', () => {
-  const body = JSON.parse((flatten(resource(standard, 'AWS::CloudWatch::Dashboard').DashboardBody) as string)) as { widgets: { properties: { title?: string; metrics?: Json[][] } }[] };
-  const metrics = (title: string): Json[][] => body.widgets.find(({ properties }) => properties.title === title)!.properties.metrics!;
+  const bodyOf = (template: Template) => JSON.parse((flatten(resource(template, 'AWS::CloudWatch::Dashboard').DashboardBody) as string)) as { widgets: { properties: { title?: string; metrics?: Json[][] } }[] };
+  const metrics = (title: string, template = standard): Json[][] => bodyOf(template).widgets.find(({ properties }) => properties.title === title)!.properties.metrics!;
 
-  it('shows images a second and duration of every stage, and the loss', () => {
-    expect(metrics('Images per second, of one process').map((metric) => metric.slice(0, 4))).toEqual(programNames.map((name) => ['GenView', 'ImagesPerSecond', 'Stage', name]));
-    expect(metrics('Stage durations').map((metric) => metric.slice(0, 4))).toEqual(programNames.map((name) => ['GenView', 'StageDuration', 'Stage', name]));
-    expect(metrics('Loss').map((metric) => metric.slice(0, 4))).toEqual([['GenView', 'Loss', 'Stage', 'pretrain']]);
+  it('shows images a second and duration of every stage, and the loss, of its own deployment', () => {
+    expect(metrics('Images per second, of one process').map((metric) => metric.slice(0, 6))).toEqual(programNames.map((name) => ['GenView', 'ImagesPerSecond', 'Deployment', 'genview', 'Stage', name]));
+    expect(metrics('Stage durations').map((metric) => metric.slice(0, 6))).toEqual(programNames.map((name) => ['GenView', 'StageDuration', 'Deployment', 'genview', 'Stage', name]));
+    expect(metrics('Loss').map((metric) => metric.slice(0, 6))).toEqual([['GenView', 'Loss', 'Deployment', 'genview', 'Stage', 'pretrain']]);
+    expect(metrics('Loss', synthesize({ name: 'team' })).map((metric) => metric.slice(0, 6))).toEqual([['GenView', 'Loss', 'Deployment', 'team', 'Stage', 'pretrain']]);
   });
 
   it('shows the vCPUs that count against the quotas, and how runs ended', () => {
