@@ -10,8 +10,10 @@ import type { RunPlan } from '../../src/stages/contract.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { openStore, readJson, writeJson } from '../../src/storage/index.ts';
 import { describeObjectStore } from '../storage/objectStoreContract.ts';
+import { makeCloudRun } from './support/cloudRun.ts';
 import { type FaultyProxy, startFaultyProxy } from './support/faultyProxy.ts';
 import { encryptBucket, installMoto, type Moto, startMoto } from './support/moto.ts';
+import { run } from './support/program.ts';
 
 const missing = installMoto();
 if (missing) console.warn(`skipped: ${missing}`);
@@ -70,6 +72,24 @@ describe.skipIf(missing)('a bucket that KMS encrypts', () => {
     await to.put('val/b/1.jpg', 'bytes of val/b/1.jpg');
     expect(await uploadFolder(from, to, context)).toEqual({ copied: 1, present: 6 });
     expect(await uploadFolder(from, to, context)).toEqual({ copied: 0, present: 7 });
+  });
+
+  it('keeps what a run has made for the next one of the same recipe, which puts nothing again', async () => {
+    const small = await makeCloudRun(), store = openStore(`s3://${bucket}/store/`);
+    const made = async (): Promise<Record<string, string>> => {
+      const etags: Record<string, string> = {};
+      for await (const { key, etag } of store.list('')) if (!key.startsWith('runs/')) etags[key] = etag;
+      return etags;
+    };
+    try {
+      const recipe = await small.upload(bucket), first = await run(recipe, store.root);
+      expect(first.code, first.stderr).toBe(0);
+      const etags = await made();
+      expect(Object.keys(etags).length).toBeGreaterThan(30);
+      const second = await run(recipe, store.root);
+      expect(second.code, second.stderr).toBe(0);
+      expect(await made()).toEqual(etags);
+    } finally { rmSync(small.folder, { recursive: true }); }
   });
 });
 
