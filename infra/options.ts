@@ -31,8 +31,6 @@ const optionsSchema = z.strictObject({
   training: z.strictObject({
     /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
     instanceType: instanceType.default('g5.2xlarge'),
-    /** Whether a recipe may ask for several nodes. Not tried on AWS yet, see docs/aws.md. @default false */
-    multiNode: z.boolean().default(false),
     /** Most nodes at a time, of all multi-node jobs together; a recipe says how many one job has. @default 4 */
     nodes: positive.max(1000).default(4),
     /** GPUs that a node gives its job. A training process uses one. @default 1 */
