@@ -38,6 +38,7 @@ export class Workflow extends Construct {
       functions: mapRecord(lambdaNames, (name) => functions[name].functionArn),
       jobDefinitions: mapRecord(jobDefinitionNames, (name) => jobs.definitions[name].jobDefinitionArn),
       queues: mapRecord(jobDefinitionNames, (name) => queues[jobs.queues[name]].jobQueueArn),
+      processesPerNode: options.training.gpus,
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });

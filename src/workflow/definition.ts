@@ -11,6 +11,8 @@ export interface WorkflowRefs {
   readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
   /** The queue that jobs of each definition go to. */
   readonly queues: Readonly<Record<JobDefinitionName, string>>;
+  /** Pretraining processes on each machine of a multi-node job, one for each of its GPUs. @default 1 */
+  readonly processesPerNode?: number;
   /** Seconds until a multi-node job is looked at for the first time. @default 30 */
   readonly firstLookSeconds?: number;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
@@ -66,7 +68,7 @@ const lookGrowth = 1.05, longestLookSeconds = 3600;
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const { activities, firstLookSeconds = 30 } = refs;
+  const { activities, processesPerNode = 1, firstLookSeconds = 30 } = refs;
   const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
@@ -92,7 +94,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
       ...(options.nodes === undefined
         ? { ContainerOverrides: command }
-        : { NodeOverrides: { NumNodes: options.nodes, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: command }] } }),
+        : { NodeOverrides: multiNode(options.nodes, command) }),
     };
     if (activities === undefined) {
       if (options.nodes !== undefined) return multiNodeJob(job, flow);
@@ -118,6 +120,15 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       ...flow,
     };
   };
+
+  /** Machines for so many processes; the last one may have fewer than it could. */
+  const multiNode = (processes: string, command: { readonly Command: Template }): Template => ({
+    NumNodes: processesPerNode === 1 ? `{% ${processes} %}` : `{% $ceil(${processes} / ${processesPerNode}) %}`,
+    NodePropertyOverrides: [{
+      TargetNodes: '0:',
+      ContainerOverrides: { ...command, ...(processesPerNode > 1 && { Environment: [{ Name: 'GENVIEW_PROCESSES', Value: `{% $string(${processes}) %}` }] }) },
+    }],
+  });
 
   const multiNodeJob = (job: { readonly [key: string]: Template }, flow: Flow): ParallelState => ({
     Type: 'Parallel',
@@ -210,7 +221,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
                   States: {
                     OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: 'PretrainNodes' }], Default: 'Pretrain' },
                     Pretrain: batch('pretrain', { variant }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
-                    PretrainNodes: batch('pretrain-nodes', { variant, nodes: '{% $states.input.nodes %}' }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
+                    PretrainNodes: batch('pretrain-nodes', { variant, nodes: '$states.input.nodes' }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
                     Evaluate: {
                       Type: 'Parallel',
                       Branches: [probe('linear-probe', 'LinearProbe'), probe('nearest-neighbours', 'NearestNeighbours'), probe('semi-supervised', 'SemiSupervised')],
@@ -250,5 +261,6 @@ interface BatchOptions {
   /** Expression for the variant's name. */
   readonly variant?: string;
   readonly arraySize?: string;
+  /** JSONata for the processes of a multi-node job. */
   readonly nodes?: string;
 }

@@ -144,6 +144,12 @@ describe('the workflow', () => {
       await expect(run(buildWorkflow(localRefs), { 'states:::aws-sdk:batch:describeJobs': async () => ({ Jobs: [] }) })).rejects.toMatchObject({ error: 'States.QueryEvaluationError' });
     });
 
+    it('has as many machines as its processes need, and tells them how many processes there are', async () => {
+      const { run, jobs } = world([{ name: 'gen', nodes: 6 }]);
+      await run(buildWorkflow({ ...localRefs, processesPerNode: 4 }));
+      expect(jobs.find(({ JobDefinition }) => JobDefinition === 'pretrain-nodes')).toMatchObject({ NodeOverrides: { NumNodes: 2, NodePropertyOverrides: [{ ContainerOverrides: { Environment: [{ Name: 'GENVIEW_PROCESSES', Value: '6' }] } }] } });
+    });
+
     it('carries the execution that it belongs to, and its submission is repeated when Batch is busy', async () => {
       const { run, jobs, clock, handlers } = world(several);
       let busy = 2;
