@@ -2,6 +2,7 @@ import type { JobDetail, JobStatus } from '@aws-sdk/client-batch';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { endedWithExecution } from '../workflow/stopJobs.ts';
 import { type Clients, mapLimited } from './clients.ts';
 
 /** A job of a run, as ListJobs tells of it. */
@@ -32,7 +33,7 @@ export async function queuesOf(clients: Clients, stateMachine: string): Promise<
   return queuesIn(JSON.parse(definition ?? '{}'));
 }
 
-/** Queues of the tasks `batch:submitJob.sync` in a definition. */
+/** Queues of the tasks that submit jobs in a definition. */
 export function queuesIn(definition: unknown): string[] {
   const queues = new Set<string>();
   JSON.stringify(definition, (_key, value: unknown) => {
@@ -98,7 +99,7 @@ export async function terminateJobs(clients: Clients, queues: readonly string[],
     quiet = open.length === 0 ? quiet + 1 : 0;
     if (quiet === 2) return terminated.size;
     await mapLimited(open.filter(({ id }) => !terminated.has(id)), 4, async ({ id, label }) => {
-      await clients.batch((sdk, client) => client.send(new sdk.TerminateJobCommand({ jobId: id, reason: 'genview cancel' })));
+      await clients.batch((sdk, client) => client.send(new sdk.TerminateJobCommand({ jobId: id, reason: `genview cancel: ${endedWithExecution}` })));
       terminated.add(id);
       log.info(`terminated ${label}`);
     });

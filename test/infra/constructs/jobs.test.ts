@@ -57,6 +57,9 @@ it('gives a node of a multi-node job its whole machine, and lets a job say how m
   expect(nodes.NodeProperties.NodeRangeProperties).toHaveLength(1);
   expect(required(nodes)).toEqual({ VCPU: '48', GPU: '4', MEMORY: '176947' });
   expect(required(definition('pretrain'))['GPU']).toBe('1');
+  const processes = { Name: 'GENVIEW_PROCESSES_PER_NODE', Value: '4' };
+  expect(containerOf(nodes).Environment).toContainEqual(processes);
+  expect(containerOf(definition('pretrain')).Environment).not.toContainEqual(processes);
 });
 
 it('runs any stage without a GPU where the options say so, from an image without CUDA', () => {

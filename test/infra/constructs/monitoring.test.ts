@@ -18,7 +18,7 @@ function synthesize(given: OptionsInput = {}) {
   const { topic } = new Alarms(stack, 'Alarms', {
     options, key: undefined, stateMachine, deadLetters: new Queue(stack, 'DeadLetters'),
     queues: ['gpu', 'cpu'].map((name) => JobQueue.fromJobQueueArn(stack, name, `arn:aws:batch:eu-west-1:1:job-queue/${name}`)),
-    startRun: LambdaFunction.fromFunctionName(stack, 'StartRun', 'start-run'),
+    startRun: LambdaFunction.fromFunctionName(stack, 'StartRun', 'start-run'), stopJobs: LambdaFunction.fromFunctionName(stack, 'StopJobs', 'stop-jobs'),
   });
   new Dashboard(stack, 'Dashboard', { options, stateMachine });
   if (options.monthlyBudget !== undefined) new Budget(stack, 'Budget', { monthly: options.monthlyBudget, tag: { key: 'application', value: options.name }, topic });
@@ -32,6 +32,7 @@ describe('alarms', () => {
     ['RunFailed', 'AWS/States', 'ExecutionsFailed', /submit the same recipe again and it continues/],
     ['RunTimedOut', 'AWS/States', 'ExecutionsTimedOut', /Look for jobs that wait/],
     ['StartFailed', 'AWS/Lambda', 'Errors', /log group \/genview\/start-run: mend it and put the object there again/],
+    ['StopFailed', 'AWS/Lambda', 'Errors', /multi-node job may still be running.*`genview cancel` ends/],
     ['EventsLost', 'AWS/SQS', 'ApproximateNumberOfMessagesVisible', /start the recipes they name with `genview submit`/],
   ])('%s rings at the first %s %s and says what to do', (name, Namespace, MetricName, what) => {
     expect(alarm(name)).toMatchObject({
