@@ -44,9 +44,9 @@ export async function openFeatureFile(capacity: number, size: number, folder: st
 async function create(folder: string, what: string, needed: number): Promise<{ handle: FileHandle; name: string }> {
   const name = path.join(folder, `genview-features-${process.pid}-${randomUUID()}`);
   try {
-    const { bavail, bsize } = await statfs(folder);
-    // Better now than after hours of features.
-    if (bavail * bsize < needed) throw new GenViewError('DiskFull', `${what}, and ${folder} has ${gigabytes(bavail * bsize)} free; free some space, or set TMPDIR to a folder that has more`);
+    const { bavail, bsize, blocks } = await statfs(folder);
+    // Better now than after hours of features. Some network file systems do not know their size.
+    if (blocks > 0 && bavail * bsize < needed) throw new GenViewError('DiskFull', `${what}, and ${folder} has ${gigabytes(bavail * bsize)} free; free some space, or set TMPDIR to a folder that has more`);
     const handle = await open(name, 'wx+', 0o600);
     // Without a name it is gone with the process. Where a system refuses, the name goes when the table is closed.
     await rm(name).catch(() => {});

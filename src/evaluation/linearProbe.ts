@@ -41,7 +41,8 @@ export interface LinearProbeOptions {
  *
  * Unlike the paper's protocol, which passes a new random crop of every image through the network in every epoch, the
  * features are taken once, of the evaluation crop and of its mirror image, and every epoch sees one of the two by
- * chance: an epoch costs milliseconds, and nothing of the network is learnt in either protocol.
+ * chance: an epoch passes no image through the network, of which nothing is learnt in either protocol. Features that do not
+ * fit in memory are read from their table as they are needed.
  *
  * @param training with mirror images, or without: then the same features in every epoch
  */

@@ -74,6 +74,14 @@ describe('weighted nearest neighbours', () => {
     }
   });
 
+  it('prefers the earlier of equally similar images on both sides of a block\'s end', async () => {
+    // 8,192 training images are compared at a time.
+    const alike = new Set([8191, 8192, 8300]), labels = Array.from({ length: 8400 }, (_, i) => i);
+    const training = stream(2, labels.flatMap((i) => alike.has(i) ? [1, 0] : [0, 1]), labels);
+    const neighbours = await findNeighbours(training, memoryTable(2, Float32Array.of(3, 0)), 5, settings);
+    expect([...neighbours(0)]).toEqual([[8191, 1], [8192, 1], [8300, 1], [0, 0], [1, 0]]);
+  });
+
   it('says how many training images are done, and stops when asked to', async () => {
     const values = new Random('many').normals(8300), labels = Array.from({ length: 8300 }, () => 0), query = features(1, [1], [0]);
     const done: number[] = [];
