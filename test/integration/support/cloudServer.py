@@ -156,6 +156,7 @@ def submit_nodes(backend, request, definition):
     job.main_node = properties["mainNode"]
     job.node_properties = {**properties, "numNodes": count}
     job.node_jobs = []
+    backend._jobs[job.job_id] = job
     # ListJobs of the queue knows the parent only.
     beside = types.SimpleNamespace(jobs=[], arn=queue.arn)
     for index in range(count):
@@ -169,7 +170,6 @@ def submit_nodes(backend, request, definition):
         node.is_main = index == job.main_node
         job.node_jobs.append(node)
         backend._jobs[node.job_id] = node
-    backend._jobs[job.job_id] = job
     job.start()
     return json.dumps({"jobId": job.job_id, "jobName": job.job_name, "jobArn": job.arn})
 
