@@ -24,7 +24,10 @@ export interface CleanupProps {
   readonly key: IKey | undefined;
 }
 
-/** Ends the multi-node jobs of an execution that was stopped, failed or timed out: all others Step Functions ends by itself. */
+/**
+ * Ends the multi-node jobs of an execution that was stopped, failed or timed out: all others Step Functions ends by itself. One that
+ * succeeded may have left a job that was submitted twice: Batch has no tokens by which a repeated submission is known.
+ */
 export class Cleanup extends Construct {
   readonly stopJobs: IFunction;
 
@@ -51,11 +54,11 @@ export class Cleanup extends Construct {
     });
 
     const rule = new Rule(this, 'ExecutionEnded', {
-      description: 'GenView: an execution that did not succeed; its multi-node jobs go with it.',
+      description: 'GenView: an execution that has ended; its multi-node jobs go with it.',
       eventPattern: {
         source: ['aws.states'],
         detailType: ['Step Functions Execution Status Change'],
-        detail: { stateMachineArn: [stateMachine.stateMachineArn], status: ['FAILED', 'TIMED_OUT', 'ABORTED'] },
+        detail: { stateMachineArn: [stateMachine.stateMachineArn], status: ['SUCCEEDED', 'FAILED', 'TIMED_OUT', 'ABORTED'] },
       },
     });
     rule.addTarget(new LambdaFunction(this.stopJobs, {

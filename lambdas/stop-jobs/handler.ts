@@ -3,7 +3,7 @@ import { openClients } from '../../src/cloud/clients.ts';
 import { lambdaHandler } from '../../src/workflow/lambda.ts';
 import type { ExecutionEnded } from '../../src/workflow/stopJobs.ts';
 
-/** `{ execution }` of an execution that did not succeed -> how many jobs were terminated. Not a stage: a rule calls it. */
+/** `{ execution }` of an execution that has ended -> how many jobs were terminated. Not a stage: a rule calls it. */
 const event = z.strictObject({ execution: z.string().startsWith('arn:') });
 
 export const handler = lambdaHandler<ExecutionEnded, { readonly terminated: number }>('stop-jobs', event, async () => {

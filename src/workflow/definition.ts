@@ -57,10 +57,21 @@ const batchRetry: readonly Retrier[] = [{
 }];
 /** The same for the SDK integration, whose errors have other names. */
 const sdkRetry: readonly Retrier[] = [{ ...batchRetry[0]!, ErrorEquals: ['Batch.BatchException', 'Batch.ServerException', 'Batch.SdkClientException'] }];
-/** Looking at a job again does no harm, whatever went wrong; that Batch does not know the job is a failed evaluation. */
-const lookRetry: readonly Retrier[] = [{ ...batchRetry[0]!, ErrorEquals: ['States.TaskFailed', 'States.QueryEvaluationError'], MaxAttempts: 12, MaxDelaySeconds: 600 }];
-/** Each look waits so much longer than the one before: a job's end is learnt within 5 % of its time, and at most an hour, late. */
+/**
+ * Looking at a job again does no harm, whatever went wrong: the job must not end because nobody could look for an hour. That Batch
+ * does not know the job is a failed evaluation, and lasts.
+ */
+const lookRetry: readonly Retrier[] = [
+  { ...batchRetry[0]!, ErrorEquals: ['States.QueryEvaluationError'] },
+  { ...batchRetry[0]!, ErrorEquals: ['States.TaskFailed'], MaxAttempts: 30, MaxDelaySeconds: 600 },
+];
+/**
+ * Each look waits so much longer than the one before: a job's end is learnt within 5 % of its time late, and at most an hour for each
+ * variant of the run. They share the 25,000 events of an execution, a look takes nine: 16 variants may take two weeks each.
+ */
 const lookGrowth = 1.05, longestLookSeconds = 3600;
+/** Not everywhere known. */
+const redriveCount = '($exists($states.context.Execution.RedriveCount) ? $states.context.Execution.RedriveCount : 0)';
 
 /**
  * The workflow: recipe in, report out. Pure; JSONata only. Between states travel URLs, numbers and the short list of
@@ -142,18 +153,23 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
           // By this the job is found when the execution is stopped: Step Functions stops only the jobs of `.sync`.
           Arguments: { ...job, Tags: { [executionTag]: '{% $states.context.Execution.Id %}' } },
           Retry: sdkRetry,
-          Assign: { nodesJob: '{% $states.result.JobId %}', looks: 0 },
+          Assign: { nodesJob: '{% $states.result.JobId %}', looks: 0, redrives: `{% ${redriveCount} %}` },
           Output: '{% $states.input %}',
           Next: 'AwaitNodes',
         },
-        AwaitNodes: { Type: 'Wait', Seconds: `{% $min([${longestLookSeconds}, $ceil(${firstLookSeconds} * $power(${lookGrowth}, $looks))]) %}`, Next: 'DescribeNodes' },
+        AwaitNodes: {
+          Type: 'Wait',
+          Comment: 'An execution that is redriven begins here, and its job has most likely ended.',
+          Seconds: `{% $redrives = ${redriveCount} ? $min([${longestLookSeconds} * $count($variants), $ceil(${firstLookSeconds} * $power(${lookGrowth}, $looks))]) : ${firstLookSeconds} %}`,
+          Next: 'DescribeNodes',
+        },
         DescribeNodes: {
           Type: 'Task',
           Resource: `arn:${refs.partition}:states:::aws-sdk:batch:describeJobs`,
           Arguments: { Jobs: ['{% $nodesJob %}'] },
           Retry: lookRetry,
           // Without the job's properties, which do not change.
-          Assign: { looks: '{% $looks + 1 %}', nodes: "{% $states.result.Jobs[0].{ 'JobId': JobId, 'JobName': JobName, 'JobQueue': JobQueue, 'Status': Status, 'StatusReason': StatusReason, 'Container': Container, 'Attempts': Attempts } %}" },
+          Assign: { looks: '{% $looks + 1 %}', redrives: `{% ${redriveCount} %}`, nodes: "{% $states.result.Jobs[0].{ 'JobId': JobId, 'JobName': JobName, 'JobQueue': JobQueue, 'Status': Status, 'StatusReason': StatusReason, 'Container': Container, 'Attempts': Attempts } %}" },
           Output: '{% $states.input %}',
           Next: 'NodesEnded',
         },
@@ -162,7 +178,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
           Choices: [
             { Condition: "{% $nodes.Status = 'SUCCEEDED' %}", Next: 'NodesSucceeded' },
             // An execution that goes on after it was stopped (RedriveExecution) finds the job ended that went with it.
-            { Condition: `{% $nodes.Status = 'FAILED' and $contains($string($nodes.StatusReason), '${endedWithExecution}') %}`, Next: 'SubmitNodes' },
+            { Condition: `{% $nodes.Status = 'FAILED' and $contains($string($nodes), '${endedWithExecution}') %}`, Next: 'SubmitNodes' },
             { Condition: "{% $nodes.Status = 'FAILED' %}", Next: 'NodesFailed' },
           ],
           Default: 'AwaitNodes',

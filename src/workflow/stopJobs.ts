@@ -9,7 +9,7 @@ export const executionTag = 'genview:execution';
 export const endedWithExecution = 'ended with its execution';
 
 export interface ExecutionEnded {
-  /** ARN of an execution that was stopped, failed or timed out. */
+  /** ARN of an execution that has ended. */
   readonly execution: string;
 }
 
@@ -29,15 +29,15 @@ const open: readonly JobStatus[] = ['SUBMITTED', 'PENDING', 'RUNNABLE', 'STARTIN
 
 /**
  * Terminates the jobs of an execution that has ended before them. Step Functions does so for jobs of `.sync` tasks;
- * multi-node jobs are none. Looks twice: a submission that was under way when the execution ended shows up late. Leaves everything as
- * it is when the execution runs (again). Can be repeated.
+ * multi-node jobs are none. Looks twice: a submission that was under way when the execution ended shows up late, and Step Functions may
+ * still call the execution running. Leaves everything as it is when the execution runs (again). Can be repeated.
  */
 export async function stopJobs({ execution }: ExecutionEnded, { clients, queue, log, signal, pause = 15_000 }: StopJobsOptions): Promise<{ readonly terminated: number }> {
   const terminated = new Set<string>();
   for (let look = 0; look < 2; look++) {
     if (look > 0) await sleep(pause, undefined, { signal });
     const { status } = await clients.sfn((sdk, client) => client.send(new sdk.DescribeExecutionCommand({ executionArn: execution })));
-    if (status === 'RUNNING' || status === 'PENDING_REDRIVE') break;
+    if (status === 'RUNNING' || status === 'PENDING_REDRIVE') continue;
     for (const { id, name } of await jobsOf(clients, queue, execution)) {
       if (terminated.has(id)) continue;
       await clients.batch((sdk, client) => client.send(new sdk.TerminateJobCommand({ jobId: id, reason: `${endedWithExecution}, ${status}` })));

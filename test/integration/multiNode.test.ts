@@ -34,7 +34,7 @@ const around = (name: string): Answers => {
   const invoke = (Payload: Json): Answer[] => [{ Return: { StatusCode: 200, Payload } }];
   const job: Answer[] = [{ Return: { jobId: 'j', jobName: 'j' } }];
   return {
-    ResolveRecipe: invoke({ run: run(name), runId: name, variants: [{ name: 'gen', nodes: 2 }] }),
+    ResolveRecipe: invoke({ run: run(name), runId: name, variants: [{ name: 'gen', nodes: 3 }] }),
     ShardDataset: invoke({ continuation: null, shards: 3 }),
     FitForeground: job, AnalyzeForeground: job, PlanViews: invoke({ train: 5, val: 1, quarantined: 0 }), GenerateViews: job,
     LinearProbe: job, NearestNeighbours: job, SemiSupervised: job, PairSimilarity: job,
@@ -76,6 +76,8 @@ describe.skipIf(missing)('a job of several nodes, as the workflow has it, on Loc
     cloud = await startCloud('genview-multi-node', script);
     definition = buildWorkflow({
       ...localRefs,
+      // Three processes, on two machines.
+      processesPerNode: 2,
       jobDefinitions: Object.fromEntries(jobDefinitionNames.map((name) => [name, name === 'pretrain-nodes' ? 'stage-nodes' : 'stage'])) as typeof localRefs.jobDefinitions,
       queues: Object.fromEntries(jobDefinitionNames.map((name) => [name, cloud.queue])) as typeof localRefs.queues,
     });
@@ -164,7 +166,7 @@ describe.skipIf(missing)('a job of several nodes, as the workflow has it, on Loc
     expect(jobs).toHaveLength(1);
     const [job, node] = await described(jobs[0]!.jobId!, `${jobs[0]!.jobId}#1`);
     expect(job).toMatchObject({ status: 'SUCCEEDED', tags: { [executionTag]: execution }, nodeProperties: { numNodes: 2 } });
-    expect(node!.container!.command).toEqual(['pretrain', '--run', run('quick'), '--variant', 'gen']);
+    expect(node!.container).toMatchObject({ command: ['pretrain', '--run', run('quick'), '--variant', 'gen'], environment: expect.arrayContaining([{ name: 'GENVIEW_PROCESSES', value: '3' }]) as object[] });
   });
 
   it('is submitted again where it was ended with its execution, and is ended with it by stop-jobs', async () => {

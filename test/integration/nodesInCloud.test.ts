@@ -163,6 +163,16 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
       expect(running('late')).toEqual([]);
     });
 
+    it('looks again where Step Functions has not yet noticed that the execution has ended', async () => {
+      const execution = await start('seems-to-run');
+      const id = await submit('seen', execution);
+      const stopped = stopJobs({ execution }, { clients, queue: cloud.queue, log, signal, pause: 2000 });
+      await sleep(1000);
+      await stop(execution);
+      expect(await stopped).toEqual({ terminated: 1 });
+      await until(async () => (await described(id))[0]!.status === 'FAILED');
+    });
+
     it('refuses an event that names no execution', async () => {
       for (const event of [{}, { execution: 'late' }, { execution: 'arn:aws:states:x', status: 'ABORTED' }]) await expect(handler(event, { log })).rejects.toMatchObject({ code: 'EventInvalid' });
     });

@@ -1,8 +1,9 @@
 import validate from 'asl-validator';
 import { describe, expect, it } from 'vitest';
-import type { Json } from '../../src/workflow/asl/definition.ts';
+import type { Json, StateMachineDefinition, Template } from '../../src/workflow/asl/definition.ts';
 import { StatesError } from '../../src/workflow/asl/errors.ts';
 import { execute, type TaskContext, type TaskHandler } from '../../src/workflow/asl/interpreter.ts';
+import { evaluateTemplate } from '../../src/workflow/asl/jsonata.ts';
 import { buildWorkflow } from '../../src/workflow/definition.ts';
 import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
 import { localRefs } from '../../src/workflow/local.ts';
@@ -11,6 +12,13 @@ import { VirtualClock } from './virtualClock.ts';
 
 const input = { recipe: 's3://b/recipe.yaml', store: 's3://b/' };
 type Variants = { name: string; nodes: number }[];
+
+/** A state of the branch that has the multi-node job. */
+function nodesState(definition: StateMachineDefinition, name: string): Record<string, Template> {
+  let found: Record<string, Template> | undefined;
+  JSON.stringify(definition, (key, value: unknown) => { if (key === name) found = value as Record<string, Template>; return value; });
+  return found!;
+}
 
 /** Functions and jobs that answer as the stages do, and a list of what was asked of them. A job of several nodes takes some seconds. */
 function world(variants: Variants, fail: Record<string, StatesError> = {}, seconds = 0) {
@@ -114,6 +122,24 @@ describe('the workflow', () => {
       expect(looks.every((pause, i) => pause === Math.min(3600, Math.ceil(30 * 1.05 ** i)))).toBe(true);
       // Nine events each; 25,000 are the limit of an execution.
       expect(looks.length).toBeLessThan(150);
+    });
+
+    it('leaves room in the history for others, however many variants take two weeks', async () => {
+      for (const variants of [2, 6, 16]) {
+        const { run, handlers } = world(Array.from({ length: variants }, (_, i) => ({ name: `gen${i}`, nodes: 2 })), {}, 14 * 86_400);
+        let looks = 0;
+        const counted: TaskHandler = (argument, context) => { looks++; return handlers['states:::aws-sdk:batch:describeJobs']!(argument, context); };
+        await run(buildWorkflow({ ...localRefs, firstLookSeconds: 30 }), { 'states:::aws-sdk:batch:describeJobs': counted });
+        // A look's events, the other events of a variant, and those of the run.
+        expect(9 * looks + 60 * variants + 200, `${variants} variants`).toBeLessThan(25_000);
+      }
+    });
+
+    it('is looked at soon after a redrive, however rarely before', async () => {
+      const { Seconds } = nodesState(buildWorkflow({ ...localRefs, firstLookSeconds: 30 }), 'AwaitNodes');
+      const seconds = (Execution: Record<string, Json>, redrives: number): Promise<Json> => evaluateTemplate(Seconds!, { looks: 90, redrives, variants: several, states: { context: { Execution } } });
+      const usual = Math.ceil(30 * 1.05 ** 90);
+      expect(await Promise.all([seconds({}, 0), seconds({ RedriveCount: 0 }, 0), seconds({ RedriveCount: 1 }, 0), seconds({ RedriveCount: 1 }, 1)])).toEqual([usual, usual, 30, usual]);
     });
 
     it('fails the workflow with its description, once', async () => {

@@ -21,7 +21,7 @@ const describeJobs = z.strictObject({ Jobs: z.array(z.string()).min(1).max(100) 
  * nothing is left running behind a workflow that has ended.
  */
 export function submittedJobs(run: RunJob): SubmittedJobs {
-  const jobs = new Map<string, { description: object; readonly ended: Promise<void>; broken?: { readonly error: unknown } }>();
+  const jobs = new Map<string, { description: object; readonly ended: Promise<void> }>();
   return {
     handlers: {
       'states:::aws-sdk:batch:submitJob': async (argument, { signal }) => {
@@ -33,10 +33,10 @@ export function submittedJobs(run: RunJob): SubmittedJobs {
         const ended = result.then(
           (description) => { job.description = description; },
           (error: unknown) => {
-            if (error instanceof StatesError && error.error === 'States.TaskFailed') job.description = JSON.parse(error.cause) as object;
-            else job.broken = { error };
+            // What else ends a job is no failure of those who look at it, which they would repeat.
+            job.description = error instanceof StatesError && error.error === 'States.TaskFailed' ? JSON.parse(error.cause) as object : { JobId, JobName, Status: 'FAILED', StatusReason: String(error) };
           });
-        const job: { description: object; readonly ended: Promise<void>; broken?: { readonly error: unknown } } = { description: { JobId, JobName, Status: 'RUNNING' }, ended };
+        const job: { description: object; readonly ended: Promise<void> } = { description: { JobId, JobName, Status: 'RUNNING' }, ended };
         jobs.set(JobId, job);
         return { JobId, JobName };
       },
@@ -44,7 +44,6 @@ export function submittedJobs(run: RunJob): SubmittedJobs {
         const { success, data, error } = describeJobs.safeParse(argument);
         if (!success) throw new StatesError('Batch.ClientException', z.prettifyError(error));
         const found = data.Jobs.map((id) => jobs.get(id)).filter((job) => job !== undefined);
-        for (const { broken } of found) if (broken) throw broken.error;
         // As Batch: a job that it does not know is not among them.
         return { Jobs: found.map(({ description }) => description) };
       },

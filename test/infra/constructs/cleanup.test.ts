@@ -15,11 +15,11 @@ new Cleanup(stack, 'Cleanup', {
 });
 const template = synthesize();
 
-it('listens for executions of its state machine that ended without success', () => {
+it('listens for executions of its state machine that have ended', () => {
   const rule = resource(template, 'AWS::Events::Rule');
   expect(rule.EventPattern).toEqual({
     'source': ['aws.states'], 'detail-type': ['Step Functions Execution Status Change'],
-    'detail': { stateMachineArn: [expect.stringMatching(/^<Machine/)], status: ['FAILED', 'TIMED_OUT', 'ABORTED'] },
+    'detail': { stateMachineArn: [expect.stringMatching(/^<Machine/)], status: ['SUCCEEDED', 'FAILED', 'TIMED_OUT', 'ABORTED'] },
   });
   const [target, ...others] = rule.Targets;
   expect(others).toEqual([]);
