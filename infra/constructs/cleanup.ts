@@ -1,6 +1,6 @@
 import { ArnFormat, Duration, Stack } from 'aws-cdk-lib';
 import type { IJobQueue } from 'aws-cdk-lib/aws-batch';
-import { EventField, Rule, RuleTargetInput } from 'aws-cdk-lib/aws-events';
+import { EventField, Rule, RuleTargetInput, Schedule } from 'aws-cdk-lib/aws-events';
 import { LambdaFunction } from 'aws-cdk-lib/aws-events-targets';
 import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
@@ -67,5 +67,8 @@ export class Cleanup extends Construct {
       maxEventAge: Duration.hours(6),
       event: RuleTargetInput.fromObject({ execution: EventField.fromPath('$.detail.executionArn') }),
     }));
+    // Step Functions promises no event, and a forgotten machine costs as much as a used one. The next hour comes by itself: nothing to keep.
+    new Rule(this, 'Sweep', { description: 'GenView: multi-node jobs whose executions have ended unnoticed.', schedule: Schedule.rate(Duration.hours(1)) })
+      .addTarget(new LambdaFunction(this.stopJobs, { retryAttempts: 0, event: RuleTargetInput.fromObject({ sweep: true }) }));
   }
 }

@@ -1,7 +1,7 @@
 import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
 import type { Catcher, MapState, ParallelState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
 import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
-import { endedWithExecution, executionTag } from './stopJobs.ts';
+import { endedWithExecution, executionTag, executionTagValue } from './stopJobs.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
 export interface WorkflowRefs {
@@ -151,7 +151,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
           Type: 'Task',
           Resource: `arn:${refs.partition}:states:::aws-sdk:batch:submitJob`,
           // By this the job is found when the execution is stopped: Step Functions stops only the jobs of `.sync`.
-          Arguments: { ...job, Tags: { [executionTag]: '{% $states.context.Execution.Id %}' } },
+          Arguments: { ...job, Tags: { [executionTag]: `{% ${executionTagValue} %}` } },
           Retry: sdkRetry,
           Assign: { nodesJob: '{% $states.result.JobId %}', looks: 0, redrives: `{% ${redriveCount} %}` },
           Output: '{% $states.input %}',

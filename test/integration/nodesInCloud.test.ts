@@ -173,8 +173,21 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
       await until(async () => (await described(id))[0]!.status === 'FAILED');
     });
 
+    it('sweeps up what no event told of, and nothing that may still be wanted', async () => {
+      const [ended, goesOn] = await Promise.all([start('unnoticed'), start('swept-beside')]);
+      const id = await submit('forgotten', ended);
+      const others = await Promise.all([submit('wanted', goesOn), submit('nobodys', undefined), submit('unknown', `${ended}-2`)]);
+      await until(() => processesOf(mark).length === 8);
+      await stop(ended);
+      const said: string[] = [];
+      expect(await handler({ sweep: true }, { log: { ...log, warn: (message) => said.push(message) } })).toEqual({ terminated: 1 });
+      await until(async () => (await described(id))[0]!.status === 'FAILED');
+      expect((await described(...others)).map(({ status }) => status)).toEqual(['RUNNING', 'RUNNING', 'RUNNING']);
+      expect(said).toEqual([`there is no execution ${ended}-2; its jobs unknown (${others[2]}) are left as they are`]);
+    });
+
     it('refuses an event that names no execution', async () => {
-      for (const event of [{}, { execution: 'late' }, { execution: 'arn:aws:states:x', status: 'ABORTED' }]) await expect(handler(event, { log })).rejects.toMatchObject({ code: 'EventInvalid' });
+      for (const event of [{}, { execution: 'late' }, { sweep: false }, { execution: 'arn:aws:states:x', status: 'ABORTED' }]) await expect(handler(event, { log })).rejects.toMatchObject({ code: 'EventInvalid' });
     });
   });
 

@@ -16,7 +16,7 @@ new Cleanup(stack, 'Cleanup', {
 const template = synthesize();
 
 it('listens for executions of its state machine that have ended', () => {
-  const rule = resource(template, 'AWS::Events::Rule');
+  const rule = resource(template, 'AWS::Events::Rule', 'ExecutionEnded');
   expect(rule.EventPattern).toEqual({
     'source': ['aws.states'], 'detail-type': ['Step Functions Execution Status Change'],
     'detail': { stateMachineArn: [expect.stringMatching(/^<Machine/)], status: ['SUCCEEDED', 'FAILED', 'TIMED_OUT', 'ABORTED'] },
@@ -25,6 +25,10 @@ it('listens for executions of its state machine that have ended', () => {
   expect(others).toEqual([]);
   expect(target).toMatchObject({ Arn: expect.stringMatching(/StopJobs/) as string, DeadLetterConfig: { Arn: expect.stringMatching(/DeadLetters/) as string }, RetryPolicy: { MaximumRetryAttempts: 8, MaximumEventAgeInSeconds: 21_600 } });
   expect(target.InputTransformer).toEqual({ InputPathsMap: { 'detail-executionArn': '$.detail.executionArn' }, InputTemplate: '{"execution":<detail-executionArn>}' });
+});
+
+it('looks every hour for what no event told of', () => {
+  expect(resource(template, 'AWS::Events::Rule', 'Sweep')).toMatchObject({ ScheduleExpression: 'rate(1 hour)', Targets: [{ Arn: expect.stringMatching(/StopJobs/) as string, Input: '{"sweep":true}' }] });
 });
 
 it('may find and terminate jobs, look at executions of this state machine, and no more', () => {
