@@ -43,15 +43,15 @@ function integer(env: NodeJS.ProcessEnv, name: string, fallback: number, low: nu
 
 /** Variables of process `index` on this machine: a node of its own to the program, with a GPU of its own. */
 export function variablesOf({ first, count, size }: NodeProcesses, index: number, env: NodeJS.ProcessEnv): Record<string, string> {
-  const { GENVIEW_DEVICE: device = '', GENVIEW_THREADS: threads = '' } = env;
+  const { GENVIEW_DEVICE: device = '', GENVIEW_THREADS: threads = '', GENVIEW_RENDEZVOUS_ADDRESS: address = '' } = env;
   return {
     AWS_BATCH_JOB_NODE_INDEX: String(first + index),
     AWS_BATCH_JOB_NUM_NODES: String(size),
     AWS_BATCH_JOB_MAIN_NODE_INDEX: '0',
     GENVIEW_PROCESSES_PER_NODE: '1',
     GENVIEW_PROCESSES: '',
-    // Beside the process of rank 0; elsewhere Batch says where that is.
-    ...(first === 0 && index > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }),
+    // Beside the process of rank 0, at the one address that it may have been told to listen on; elsewhere Batch says where that is.
+    ...(first === 0 && index > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: ['', '0.0.0.0', '::'].includes(address) ? '127.0.0.1' : address }),
     GENVIEW_DEVICE: device === '' || device === 'auto' || device === 'cuda' ? `cuda:${index}` : device,
     GENVIEW_THREADS: threads === '' ? String(Math.max(1, Math.floor(availableParallelism() / count))) : threads,
     // A process ends with this one.
@@ -75,11 +75,14 @@ export interface RunOptions {
  * @returns 0 when all succeeded; else the code of a process that failed by itself, before one of those that only lost a peer (75)
  */
 export async function runNodeProcesses(processes: NodeProcesses, { file, args, env, signal, grace = 28_000, onLine }: RunOptions): Promise<number> {
-  const failed = new AbortController();
+  const failed = new AbortController(), stop = AbortSignal.any([signal, failed.signal]);
+  let killed = Infinity;
+  stop.addEventListener('abort', () => { killed = performance.now() + grace; }, { once: true });
   const ends = await Promise.all(Array.from({ length: processes.count }, async (_, index) => {
-    const { exitCode } = await runProcess({ file, args, env: { ...env, ...variablesOf(processes, index, env) }, signal: AbortSignal.any([signal, failed.signal]), grace, onLine });
+    const { exitCode } = await runProcess({ file, args, env: { ...env, ...variablesOf(processes, index, env) }, signal: stop, grace, onLine });
     if (exitCode !== 0) failed.abort(new Error(`process ${index} has failed`));
-    return exitCode;
+    // Whoever did not stop in time is killed by us, which says nothing of it. A timer may be a little early.
+    return exitCode === 128 + 9 && performance.now() > killed - 20 ? ExitCode.TemporaryFailure : exitCode;
   }));
   const codes = ends.filter((code) => code !== 0);
   if (codes.length === 0) return 0;

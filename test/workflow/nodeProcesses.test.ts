@@ -35,6 +35,9 @@ describe('the processes of a machine', () => {
     expect(variablesOf({ first: 0, count: 2, size: 4 }, 1, {})).toMatchObject({ AWS_BATCH_JOB_NODE_INDEX: '1', GENVIEW_DEVICE: 'cuda:1', AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' });
     // The address that Batch gave stays.
     expect({ ...given, ...variablesOf({ first: 2, count: 2, size: 4 }, 1, given) }).toMatchObject({ AWS_BATCH_JOB_NODE_INDEX: '3', GENVIEW_DEVICE: 'cuda:1', ...given });
+    // The process of rank 0 listens where it was told to, and not on every address.
+    expect(variablesOf({ first: 0, count: 2, size: 4 }, 1, { GENVIEW_RENDEZVOUS_ADDRESS: '10.0.0.1' })).toMatchObject({ AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '10.0.0.1' });
+    expect(variablesOf({ first: 0, count: 2, size: 4 }, 1, { GENVIEW_RENDEZVOUS_ADDRESS: '0.0.0.0' })).toMatchObject({ AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' });
     expect(variablesOf({ first: 0, count: 2, size: 2 }, 1, { GENVIEW_DEVICE: 'cpu', GENVIEW_THREADS: '3' })).toMatchObject({ GENVIEW_DEVICE: 'cpu', GENVIEW_THREADS: '3' });
   });
 });
@@ -45,7 +48,7 @@ describe('running them', () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   /** Each process runs the code with its rank in `rank`; the second to the fourth of a job of four are here. */
-  const run = (code: string, signal = new AbortController().signal): { lines: string[]; code: Promise<number> } => {
+  const run = (code: string, signal = new AbortController().signal, grace = 5000): { lines: string[]; code: Promise<number> } => {
     const lines: string[] = [];
     const program = `
       const fs = require('node:fs'), folder = ${JSON.stringify(folder)}, rank = Number(process.env.AWS_BATCH_JOB_NODE_INDEX);
@@ -55,7 +58,7 @@ describe('running them', () => {
       const whenAllCanBeStopped = (then) => { const timer = setInterval(() => { if ([1, 2, 3].every((r) => fs.existsSync(folder + '/ready-' + r))) { clearInterval(timer); then(); } }, 10); };
       console.log('rank ' + rank);
       ${code}`;
-    return { lines, code: runNodeProcesses({ first: 1, count: 3, size: 4 }, { file: process.execPath, args: ['--eval', program], env: process.env, signal, grace: 5000, onLine: (line) => lines.push(line) }) };
+    return { lines, code: runNodeProcesses({ first: 1, count: 3, size: 4 }, { file: process.execPath, args: ['--eval', program], env: process.env, signal, grace, onLine: (line) => lines.push(line) }) };
   };
 
   it('ends with 0 when all have, and passes on what they write', async () => {
@@ -73,6 +76,12 @@ describe('running them', () => {
   it('ends with 75 when one lost its peer, and with 137 when one was killed', async () => {
     expect(await run('if (rank === 1) whenAllCanBeStopped(() => process.exit(75)); else wait();').code).toBe(75);
     expect(await run("if (rank === 1) whenAllCanBeStopped(() => process.kill(process.pid, 'SIGKILL')); else wait();").code).toBe(137);
+  });
+
+  it('ends with 75 when one lost its peer and another had to be killed, since it did not stop', async () => {
+    const deaf = "process.removeAllListeners('SIGTERM'); process.on('SIGTERM', () => {}); fs.writeFileSync(folder + '/deaf', ''); wait();";
+    const { code } = run(`if (rank === 1) { const timer = setInterval(() => { if (fs.existsSync(folder + '/deaf')) { clearInterval(timer); whenAllCanBeStopped(() => process.exit(75)); } }, 10); } else if (rank === 2) { ${deaf} } else wait();`, undefined, 300);
+    expect(await code).toBe(75);
   });
 
   it('ends with 75 when it is stopped', async () => {
