@@ -57,7 +57,7 @@ export class Alarms extends Construct {
     alarm('StopFailed', stopJobs.metricErrors(period),
       `A run has ended and its multi-node job may still be running, and cost. The reason is in the log group ${log('stop-jobs')}; \`genview cancel\` ends the jobs of a run.`);
     alarm('EventsLost', deadLetters.metricApproximateNumberOfMessagesVisible({ period: Duration.minutes(5), statistic: 'Maximum' }),
-      `Events of the bucket, or of executions that ended, could not be handled and lie in the dead-letter queue for 14 days: receive them there, see ${log('start-run')} and ${log('stop-jobs')} for why; start the recipes they name with \`genview submit\`, end the jobs of the executions they name with \`genview cancel\`. Purge the queue to end the alarm.`);
+      `Events of the bucket, or of executions that ended, could not be handled and lie in the dead-letter queue for 14 days: receive them there, see ${log('start-run')} and ${log('stop-jobs')} for why; start the recipes they name with \`genview submit\`, end the jobs of the executions they name with \`genview cancel\`; a sweep comes again by itself. Purge the queue to end the alarm.`);
 
     const arns = queues.map(({ jobQueueArn }) => jobQueueArn);
     const tell = (name: string, description: string, eventPattern: EventPattern, text: string): void => {

@@ -67,7 +67,7 @@ export class Cleanup extends Construct {
       maxEventAge: Duration.hours(6),
       event: RuleTargetInput.fromObject({ execution: EventField.fromPath('$.detail.executionArn') }),
     }));
-    // Step Functions promises no event, and a forgotten machine costs as much as a used one. The next hour comes by itself: nothing to keep.
+    // Step Functions promises no event, and a forgotten machine costs as much as a used one. An event that finds no function is not kept, since the next hour brings another.
     new Rule(this, 'Sweep', { description: 'GenView: multi-node jobs whose executions have ended unnoticed.', schedule: Schedule.rate(Duration.hours(1)) })
       .addTarget(new LambdaFunction(this.stopJobs, { retryAttempts: 0, event: RuleTargetInput.fromObject({ sweep: true }) }));
   }

@@ -43,8 +43,8 @@ const assumedBytes = 110_000;
 /** Reads a dataset that is given as a list and counts its images by split, as ShardDataset will. */
 export async function readDatasetList(url: string, root: string, validationFraction: number, context: { readonly log: Log; readonly signal: AbortSignal }): Promise<ListedDataset> {
   const list = await openListFile(url, root), facts: FolderFacts = { root: 0, tops: new Map() }, given = { train: 0, val: 0 };
-  // Of what the list says and not of the file: that is a new one each day where it is an inventory.
-  const hash = createHash('sha256');
+  // Of what the list says and not of the file: that is a new one each day where it is an inventory, and promises no order of its lines.
+  const said = Buffer.alloc(32);
   let bytes = 0, images = 0, labelled = 0, reported = Date.now();
   for (const file of list.files.keys()) {
     let line = 0;
@@ -55,7 +55,8 @@ export async function readDatasetList(url: string, root: string, validationFract
         const entry = parsed(list, file, line, text);
         if (entry === undefined || entry === 'other') continue;
         addToFacts(facts, entry.path);
-        hash.update(`${JSON.stringify([entry.path, entry.bytes, entry.etag, entry.split, entry.label])}\n`);
+        const digest = createHash('sha256').update(JSON.stringify([entry.path, entry.bytes, entry.etag, entry.split, entry.label])).digest();
+        for (let i = 0; i < said.length; i++) said[i]! ^= digest[i]!;
         if (entry.split !== undefined) given[entry.split] += 1;
         if (entry.label !== undefined) labelled += 1;
         bytes += entry.bytes ?? assumedBytes;
@@ -67,7 +68,7 @@ export async function readDatasetList(url: string, root: string, validationFract
   // With labels every image has a place, in whatever folder it lies.
   const share = Math.round(images * validationFraction), flat = { train: images - share, val: share };
   const splits = given.train + given.val === images ? given : labelled === images ? flat : splitsOf(facts, validationFraction);
-  return { ...splits, bytes, content: contentHash({ list: hash.digest('hex'), root }).slice(0, 8) };
+  return { ...splits, bytes, content: contentHash({ list: said.toString('hex'), root }).slice(0, 8) };
 }
 
 function parsed(list: ListFile, file: number, line: number, text: string): ReturnType<ListFile['parse']> {

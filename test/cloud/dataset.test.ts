@@ -48,13 +48,14 @@ it('a dataset given as a list is counted by its lines, and its content is the li
   await expect(list('bad.jsonl', ['a.jpg', { split: 'train' }])).rejects.toThrow(/bad\.jsonl line 2: must have a path or a url/);
 });
 
-it('a list put there again with the same images is the same dataset', async () => {
+it('a list put there again with the same images, in whatever order, is the same dataset', async () => {
   const content = async (name: string, text: string): Promise<string> => {
     await put(name, text);
     return (await readDatasetList(openStore(folder).url(name), 's3://bucket/images/', 0.25, context)).content;
   };
   const first = await content('one.jsonl', '"a.jpg"\n{"path":"b.jpg","etag":"1"}\n');
   expect(await content('two.jsonl', '{"path":"a.jpg"}\n\n{"etag":"1","path":"b.jpg"}')).toBe(first);
+  expect(await content('turned.jsonl', '{"path":"b.jpg","etag":"1"}\n"a.jpg"\n')).toBe(first);
   expect(await content('three.jsonl', '"a.jpg"\n{"path":"b.jpg","etag":"2"}\n')).not.toBe(first);
 });
 
