@@ -15,6 +15,8 @@ export interface WorkflowRefs {
   readonly processesPerNode?: number;
   /** Seconds until a multi-node job is looked at for the first time. @default 30 */
   readonly firstLookSeconds?: number;
+  /** Most seconds between two looks, for each variant of the run. @default 3600 */
+  readonly longestLookSeconds?: number;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
   readonly activities?: ActivityRefs;
 }
@@ -67,9 +69,9 @@ const lookRetry: readonly Retrier[] = [
 ];
 /**
  * Each look waits so much longer than the one before: a job's end is learnt within 5 % of its time late, and at most an hour for each
- * variant of the run. They share the 25,000 events of an execution, a look takes nine: 16 variants may take two weeks each.
+ * variant of the run. They share the 25,000 events of an execution, a look takes nine: the more variants beyond ten, the faster it grows, and 60 may take two weeks each.
  */
-const lookGrowth = 1.05, longestLookSeconds = 3600;
+const lookGrowth = '(1 + 0.05 * $max([1, $count($variants) / 10]))';
 /** Not everywhere known. */
 const redriveCount = '($exists($states.context.Execution.RedriveCount) ? $states.context.Execution.RedriveCount : 0)';
 
@@ -79,7 +81,7 @@ const redriveCount = '($exists($states.context.Execution.RedriveCount) ? $states
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const { activities, processesPerNode = 1, firstLookSeconds = 30 } = refs;
+  const { activities, processesPerNode = 1, firstLookSeconds = 30, longestLookSeconds = 3600 } = refs;
   const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.

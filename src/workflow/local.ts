@@ -33,6 +33,9 @@ export const localRefs: WorkflowRefs = {
   firstLookSeconds: 1,
 };
 
+/** Most seconds between two looks at a multi-node job: the events of an execution here have no limit, and whoever waits sits before the terminal. */
+const longestLocalLook = 60;
+
 /**
  * Runs the whole workflow on this machine: the state machine that AWS runs, with functions in this process and Batch
  * jobs as child processes. The same call on the same store continues where an earlier one ended, however it ended.
@@ -75,7 +78,7 @@ export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
   });
 
   try {
-    const output = await execute(buildWorkflow(localRefs), { recipe: options.recipe, store: options.store }, {
+    const output = await execute(buildWorkflow({ ...localRefs, longestLookSeconds: longestLocalLook }), { recipe: options.recipe, store: options.store }, {
       name,
       signal: options.signal,
       handlers: { 'states:::lambda:invoke': invoke, ...batch.handlers },

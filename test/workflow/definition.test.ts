@@ -124,8 +124,16 @@ describe('the workflow', () => {
       expect(looks.length).toBeLessThan(150);
     });
 
+    it('is looked at as often as whoever runs it asks for', async () => {
+      const { run, clock } = world(several, {}, 8 * 3600);
+      await run(buildWorkflow({ ...localRefs, longestLookSeconds: 30 }));
+      const looks = pauses(clock.sleeps).filter((pause) => pause !== 8 * 3600);
+      expect(looks.at(-1)).toBe(30);
+      expect(looks.reduce((sum, pause) => sum + pause, 0)).toBeLessThanOrEqual(8 * 3600 + 30);
+    });
+
     it('leaves room in the history for others, however many variants take two weeks', async () => {
-      for (const variants of [2, 6, 16]) {
+      for (const variants of [2, 6, 10, 16, 30, 60]) {
         const { run, handlers } = world(Array.from({ length: variants }, (_, i) => ({ name: `gen${i}`, nodes: 2 })), {}, 14 * 86_400);
         let looks = 0;
         const counted: TaskHandler = (argument, context) => { looks++; return handlers['states:::aws-sdk:batch:describeJobs']!(argument, context); };
