@@ -153,6 +153,13 @@ describe('a multi-node job', () => {
     expect(other.env).toMatchObject({ AWS_BATCH_JOB_NODE_INDEX: '1', AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1', GENVIEW_RENDEZVOUS_PORT: main.env.GENVIEW_RENDEZVOUS_PORT });
     expect(notes()).toContain('stopped 1');
   });
+
+  it('has nothing of the multi-node job that it may itself be run in', async () => {
+    const outer = { GENVIEW_PROCESSES_PER_NODE: '4', GENVIEW_PROCESSES: '8', GENVIEW_RENDEZVOUS_ADDRESS: '10.0.0.1', AWS_BATCH_JOB_NUM_NODES: '3' };
+    Object.assign(process.env, outer);
+    try { await submit('succeed'); } finally { for (const name of Object.keys(outer)) delete process.env[name]; }
+    expect(Object.keys(seen('-1').env as object).toSorted()).toEqual(['AWS_BATCH_CE_NAME', 'AWS_BATCH_JOB_ATTEMPT', 'AWS_BATCH_JOB_ID', 'AWS_BATCH_JQ_NAME']);
+  });
 });
 
 describe('a job that is submitted and looked at', () => {

@@ -339,7 +339,7 @@ const tsxLoader = (): string => pathToFileURL(createRequire(import.meta.url).res
 
 /** Our environment, without what a Batch job that we are part of ourselves has set. */
 function inherited(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('AWS_BATCH_') && !name.startsWith('GENVIEW_RENDEZVOUS_')));
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(AWS_BATCH_|GENVIEW_RENDEZVOUS_|GENVIEW_PROCESSES)/.test(name)));
 }
 
 async function freePort(): Promise<number> {
