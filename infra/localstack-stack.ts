@@ -76,6 +76,7 @@ export class LocalStackStack extends Stack {
       // Workers know jobs and queues by the names that a local run has for them.
       ...localRefs,
       partition: Aws.PARTITION,
+      store: `s3://${bucket.bucketName}/`,
       functions: mapRecord(lambdaNames, (function_) => functions[function_]?.functionArn ?? function_),
       activities: { ...activities, ...(heartbeatSeconds !== undefined && { heartbeatSeconds }) },
     };
@@ -84,7 +85,7 @@ export class LocalStackStack extends Stack {
     const called = bundled.map((function_) => functions[function_]!.functionArn);
     if (called.length > 0) role.addToPolicy(new PolicyStatement({ actions: ['lambda:InvokeFunction'], resources: called }));
     this.stateMachine = new StateMachine(this, 'StateMachine', { definitionBody: DefinitionBody.fromString(this.toJsonString(buildWorkflow(this.refs))), role });
-    // How `genview submit` finds the deployment and its store, where the server keeps tags.
+    // How `genview submit` finds the deployment and its store; where the server keeps no tags, by the definition.
     Tags.of(this.stateMachine).add('genview:store', `s3://${bucket.bucketName}/`);
 
     const arns = [...Object.values(activities.jobs), ...Object.values(activities.functions)];

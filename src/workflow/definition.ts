@@ -12,6 +12,8 @@ export interface WorkflowRefs {
   readonly queues: Readonly<Record<JobDefinitionName, string>>;
   /** Whether a variant may be pretrained on several nodes; else one that asks for them fails with `NodesUnavailable`. @default true */
   readonly multiNode?: boolean;
+  /** Root URL of the deployment's store, for those who find the deployment and not its tag: see `storeOfDefinition`. @default not told */
+  readonly store?: string;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
   readonly activities?: ActivityRefs;
 }
@@ -31,6 +33,8 @@ export interface WorkflowOutput {
   /** URL of report.html */
   readonly report: string;
 }
+
+const purpose = 'GenView: from a folder of images to an evaluated encoder.', storeMark = ' Its store: ';
 
 /** 60 days: five attempts of the longest pretraining would take longer, but whatever waits so long waits in vain. */
 const longestRun = 60 * 86_400;
@@ -115,7 +119,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   });
 
   return {
-    Comment: 'GenView: from a folder of images to an evaluated encoder.',
+    Comment: `${purpose}${refs.store === undefined ? '' : `${storeMark}${refs.store}`}`,
     QueryLanguage: 'JSONata',
     TimeoutSeconds: longestRun,
     StartAt: 'ResolveRecipe',
@@ -186,6 +190,12 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       Failed: { Type: 'Fail', Error: '{% $failure.Error %}', Cause: '{% $failure.Cause %}' },
     },
   };
+}
+
+/** What a deployed definition says of the deployment's store; undefined where it is another's definition, or says nothing. */
+export function storeOfDefinition({ Comment }: { readonly Comment?: unknown }): string | undefined {
+  const start = `${purpose}${storeMark}`;
+  return typeof Comment === 'string' && Comment.startsWith(start) ? Comment.slice(start.length) : undefined;
 }
 
 /** How a task ends: its fields beside Type, Resource, Arguments and Retry. */
