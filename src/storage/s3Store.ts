@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { ExitCode, GenViewError } from '../errors.ts';
+import { checkAwsEnvironment } from './awsEnvironment.ts';
 import { checkKey, checkPrefix, isWellFormed } from './key.ts';
 import type { ObjectInfo, ObjectStore, PutOptions } from './objectStore.ts';
 import { uniqueToken } from './processIdentity.ts';
@@ -267,6 +268,7 @@ let sharedFor = '';
 function openClient(): Promise<{ sdk: Sdk; client: S3Client }> {
   const endpoint = process.env['AWS_ENDPOINT_URL_S3'] ?? process.env['AWS_ENDPOINT_URL'] ?? '';
   if (shared && sharedFor === endpoint) return shared;
+  checkAwsEnvironment();
   sharedFor = endpoint;
   return shared = (async () => {
     process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
