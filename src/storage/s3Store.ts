@@ -251,6 +251,7 @@ export class S3Store implements ObjectStore {
     if (name === 'NoSuchUpload') return new GenViewError('StoreFailure', `${url} was not written: the server has ended its upload; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
     if (name === 'NoSuchKey' || status === 404) return new GenViewError('ObjectNotFound', `${url} does not exist`, { cause: error });
     if (name === 'CredentialsProviderError') return new GenViewError('StoreUnreachable', `no AWS credentials to open ${url}; configure them (environment, profile or role)`, { cause: error });
+    if (name === 'ExpiredToken' || name === 'TokenRefreshRequired') return new GenViewError('AccessDenied', `the AWS credentials for ${url} have expired (${name}); renew them`, { cause: error });
     if (status === 403 || status === 401) return new GenViewError('AccessDenied', `access to ${url} was denied (${name}); check credentials and the bucket's policy`, { cause: error });
     if (status === 301) return new GenViewError('StoreUnreachable', `bucket ${this.#bucket} of ${url} is in another region; set AWS_REGION to it`, { cause: error });
     if (name === 'PreconditionFailed') return new GenViewError('ObjectChanged', `${url} was replaced while it was read; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
