@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { State, StateGraph, TaskState } from '../src/workflow/asl/definition.ts';
+import type { ParallelState, State, StateGraph, TaskState } from '../src/workflow/asl/definition.ts';
 import { buildWorkflow } from '../src/workflow/definition.ts';
 import { localRefs } from '../src/workflow/local.ts';
 
@@ -108,10 +108,11 @@ function chain(graph: StateGraph, used: Set<Place>): Part {
     if (placed.has(name)) continue;
     const state = graph.States[name]!;
     if (state.Type === 'Choice') {
-      const ways = [state.Default, ...state.Choices.map(({ Next }) => Next)].filter((next): next is string => next !== undefined && !placed.has(next) && graph.States[next]?.Type === 'Task');
+      const ways = [state.Default, ...state.Choices.map(({ Next }) => Next)].filter((next): next is string => next !== undefined && !placed.has(next) && asTask(graph.States[next]) !== undefined);
       const back = state.Choices.find(({ Next }) => placed.has(Next));
       if (back !== undefined) { rows.push(note(`again until the listing is complete`)); placed.add(name); continue; }
-      const together = ways.filter((way) => { const next = graph.States[way]; return next?.Type === 'Task' && next.Next === (graph.States[ways[0]!] as TaskState).Next; });
+      const nextOf = (way: string): string | undefined => (graph.States[way] as TaskState | ParallelState).Next;
+      const together = ways.filter((way) => nextOf(way) === nextOf(ways[0]!));
       rows.push(row(together.map((way) => node(way, graph.States[way]!, used))));
       for (const way of together) placed.add(way);
     } else rows.push(node(name, state, used));
@@ -121,17 +122,26 @@ function chain(graph: StateGraph, used: Set<Place>): Part {
 }
 
 function node(name: string, state: State, used: Set<Place>): Part {
-  if (state.Type === 'Parallel') return framed('in parallel', row(state.Branches.map((branch) => chain(branch, used))));
+  const task = asTask(state);
+  if (state.Type === 'Parallel' && task === undefined) return framed('in parallel', row(state.Branches.map((branch) => chain(branch, used))));
   if (state.Type === 'Map') return framed('each variant', chain(state.ItemProcessor, used));
-  const place = state.Type === 'Task' ? placeOf(state) : undefined;
+  const place = task && placeOf(task);
   if (place) used.add(place);
   const colour = place === undefined ? '#94a3b8' : places[place].colour;
-  const kind = state.Type === 'Task' ? kindOf(state) : state.Type === 'Fail' ? 'the execution fails' : state.Type.toLowerCase();
+  const kind = task ? kindOf(task) : state.Type === 'Fail' ? 'the execution fails' : state.Type.toLowerCase();
   return {
     width: box.width, height: box.height,
     draw: (x, y) => `<g><rect x="${x}" y="${y}" width="${box.width}" height="${box.height}" rx="5" fill="#f8fafc" stroke="${colour}"/><rect x="${x}" y="${y}" width="5" height="${box.height}" rx="2" fill="${colour}"/>`
       + `${label(x + 14, y + 15, name, { size: 13, weight: 600 })}${label(x + 14, y + 29, kind, { size: 11, colour: '#64748b' })}</g>`,
   };
+}
+
+/** The task that a state is, or stands for: a job that is submitted and looked at until it ends is one for who looks at the whole. */
+function asTask(state: State | undefined): TaskState | undefined {
+  if (state?.Type === 'Task') return state;
+  if (state?.Type !== 'Parallel' || state.Branches.length !== 1) return undefined;
+  const first = state.Branches[0]!.States[state.Branches[0]!.StartAt]!;
+  return first.Type === 'Task' ? first : undefined;
 }
 
 function placeOf({ Resource, Arguments }: TaskState): Place {

@@ -2,13 +2,16 @@ import { Aws, BootstraplessSynthesizer, CfnOutput, DefaultStackSynthesizer, Dura
 import { ManagedPolicy, PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Runtime, type IFunction } from 'aws-cdk-lib/aws-lambda';
 import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
-import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
+import { LogGroup, RetentionDays } from 'aws-cdk-lib/aws-logs';
+import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership, type CfnBucket } from 'aws-cdk-lib/aws-s3';
 import { Activity, DefinitionBody, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { fileURLToPath } from 'node:url';
 import { GenViewError } from '../src/errors.ts';
 import { buildWorkflow, type WorkflowRefs } from '../src/workflow/definition.ts';
 import { localRefs } from '../src/workflow/local.ts';
 import { jobDefinitionNames, lambdaNames, lambdaStages, type JobDefinitionName, type LambdaName } from '../src/workflow/stages.ts';
+import { acknowledge } from './acknowledge.ts';
+import { nodeOfFunctions } from './constructs/functions.ts';
 import { pascal } from './constructs/images.ts';
 
 export interface LocalStackOptions {
@@ -60,13 +63,16 @@ export class LocalStackStack extends Stack {
       removalPolicy: RemovalPolicy.RETAIN,
       lifecycleRules: [{ abortIncompleteMultipartUploadAfter: Duration.days(7) }],
     });
+    acknowledge(bucket, { 'AwsSolutions-S1': 'A store for machines of one\'s own: a second bucket for access logs is a matter of the deployment on AWS, which has one.' });
     const access = [
       new PolicyStatement({ actions: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'], resources: [bucket.arnForObjects('*')] }),
       new PolicyStatement({ actions: ['s3:ListBucket'], resources: [bucket.bucketArn] }),
     ];
 
     const bundled = place === 'lambda' ? lambdaNames.filter((function_) => lambdaStages[function_].packaging === 'bundle') : [];
-    const functions = bundled.length === 0 ? {} : this.#functions(bundled, access);
+    // As cdk-nag writes it.
+    const objects = `AwsSolutions-IAM5[Resource::<${this.getLogicalId(bucket.node.defaultChild as CfnBucket)}.Arn>/*]`;
+    const functions = bundled.length === 0 ? {} : this.#functions(bundled, access, { [objects]: 'Functions and workers share the store, as on one machine; a role for each stage is a matter of the deployment on AWS.' });
     const activity = (kind: JobDefinitionName | LambdaName): string => new Activity(this, `${pascal(kind)}Tasks`, { activityName: `${name}-${kind}` }).activityArn;
     const activities = {
       jobs: mapRecord(jobDefinitionNames, activity),
@@ -85,6 +91,10 @@ export class LocalStackStack extends Stack {
     const called = bundled.map((function_) => functions[function_]!.functionArn);
     if (called.length > 0) role.addToPolicy(new PolicyStatement({ actions: ['lambda:InvokeFunction'], resources: called }));
     this.stateMachine = new StateMachine(this, 'StateMachine', { definitionBody: DefinitionBody.fromString(this.toJsonString(buildWorkflow(this.refs))), role });
+    acknowledge(this.stateMachine, {
+      'AwsSolutions-SF1': 'Wants CloudWatch Logs, and the server need not have more than S3, Step Functions, IAM and CloudFormation. Step Functions keeps the history of an execution, which `genview logs` shows, for 90 days.',
+      'AwsSolutions-SF2': 'Wants X-Ray, and the server need not have more than S3, Step Functions, IAM and CloudFormation.',
+    });
     // How `genview submit` finds the deployment and its store; where the server keeps no tags, by the definition.
     Tags.of(this.stateMachine).add('genview:store', `s3://${bucket.bucketName}/`);
 
@@ -98,36 +108,43 @@ export class LocalStackStack extends Stack {
         new PolicyStatement({ actions: ['states:ListActivities'], resources: ['*'] }),
       ],
     });
+    acknowledge(worker, {
+      [objects]: 'A worker does the work of every stage, and so reads and writes all of the store.',
+      'AwsSolutions-IAM5[Resource::*]': 'states:ListActivities knows no resources.',
+    });
     new CfnOutput(this, 'StateMachineArn', { value: this.stateMachine.stateMachineArn });
     new CfnOutput(this, 'StoreUrl', { value: `s3://${bucket.bucketName}/` });
     new CfnOutput(this, 'WorkerPolicyArn', { value: worker.managedPolicyArn });
   }
 
-  #functions(names: readonly LambdaName[], access: readonly PolicyStatement[]): Readonly<Partial<Record<LambdaName, IFunction>>> {
-    const role = new Role(this, 'FunctionsRole', {
-      assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
-      description: 'GenView functions: the store and their logs.',
-      managedPolicies: [ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaBasicExecutionRole')],
-    });
-    for (const statement of access) role.addToPolicy(statement);
+  #functions(names: readonly LambdaName[], access: readonly PolicyStatement[], accepted: Readonly<Record<string, string>>): Readonly<Partial<Record<LambdaName, IFunction>>> {
+    const role = new Role(this, 'FunctionsRole', { assumedBy: new ServicePrincipal('lambda.amazonaws.com'), description: 'GenView functions: the store and their log.' });
+    const logGroup = new LogGroup(this, 'FunctionsLog', { retention: RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
+    for (const statement of [...access, new PolicyStatement({ actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [logGroup.logGroupArn] })]) role.addToPolicy(statement);
+    acknowledge(role, accepted);
     const file = (relative: string): string => fileURLToPath(new URL(`../${relative}`, import.meta.url));
-    return mapRecord(names, (name) => new NodejsFunction(this, pascal(name), {
-      entry: file(`lambdas/${name}/handler.ts`),
-      depsLockFilePath: file('package-lock.json'),
-      projectRoot: file('.'),
-      runtime: Runtime.NODEJS_22_X,
-      memorySize: lambdaStages[name].memoryMiB,
-      timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
-      role,
-      environment: { GENVIEW_LOG: 'json' },
-      bundling: {
-        format: OutputFormat.ESM,
-        target: 'node22',
-        externalModules: [],
-        // CommonJS packages in the bundle call require().
-        banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
-      },
-    }));
+    return mapRecord(names, (name) => {
+      const made = new NodejsFunction(this, pascal(name), {
+        entry: file(`lambdas/${name}/handler.ts`),
+        depsLockFilePath: file('package-lock.json'),
+        projectRoot: file('.'),
+        runtime: Runtime.NODEJS_22_X,
+        memorySize: lambdaStages[name].memoryMiB,
+        timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
+        role,
+        logGroup,
+        environment: { GENVIEW_LOG: 'json' },
+        bundling: {
+          format: OutputFormat.ESM,
+          target: 'node22',
+          externalModules: [],
+          // CommonJS packages in the bundle call require().
+          banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
+        },
+      });
+      acknowledge(made, { 'AwsSolutions-L1': nodeOfFunctions });
+      return made;
+    });
   }
 }
 

@@ -31,11 +31,9 @@ const optionsSchema = z.strictObject({
   training: z.strictObject({
     /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
     instanceType: instanceType.default('g5.2xlarge'),
-    /** Whether a recipe may ask for several nodes. Not tried on AWS yet, see docs/aws.md. @default false */
-    multiNode: z.boolean().default(false),
-    /** Most nodes at a time, of all multi-node jobs together; a recipe says how many one job has. @default 4 */
+    /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has. @default 4 */
     nodes: positive.max(1000).default(4),
-    /** GPUs that a node gives its job. A training process uses one. @default 1 */
+    /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default 1 */
     gpus: positive.max(16).default(1),
     /** Which of the network's zones has the machines, from 0: try another where the type is scarce. @default 0 */
     zone: z.int().nonnegative().default(0),

@@ -7,9 +7,9 @@ import type { Construct } from 'constructs';
 import { bucketLayout, folders, stageNames, type StageName } from './access.ts';
 import type { Options } from './options.ts';
 
-/** A log group each: the stages, the function that starts runs, the state machine, the network. */
-export type LogName = StageName | 'start-run' | 'workflow' | 'network';
-export const logNames: readonly LogName[] = [...stageNames, 'start-run', 'workflow', 'network'];
+/** A log group each: the stages, the functions that start runs and stop jobs, the state machine, the network. */
+export type LogName = StageName | 'start-run' | 'stop-jobs' | 'workflow' | 'network';
+export const logNames: readonly LogName[] = [...stageNames, 'start-run', 'stop-jobs', 'workflow', 'network'];
 
 export interface StatefulStackProps extends StackProps {
   readonly options: Options;

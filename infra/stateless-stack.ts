@@ -3,6 +3,7 @@ import type { Construct } from 'constructs';
 import { bucketLayout } from './access.ts';
 import { Alarms } from './constructs/alarms.ts';
 import { Budget } from './constructs/budget.ts';
+import { Cleanup } from './constructs/cleanup.ts';
 import { Compute } from './constructs/compute.ts';
 import { Dashboard } from './constructs/dashboard.ts';
 import { Functions } from './constructs/functions.ts';
@@ -33,7 +34,8 @@ export class StatelessStack extends Stack {
     this.workflow = new Workflow(this, 'Workflow', { options, functions, jobs, queues, logGroup: logGroups.workflow, storeUrl });
     const { stateMachine } = this.workflow;
     const { startRun, deadLetters } = new Triggers(this, 'Triggers', { options, store, storeUrl, stateMachine, logGroup: logGroups['start-run'] });
-    const { topic } = new Alarms(this, 'Alarms', { options, key, stateMachine, queues: Object.values(queues), startRun, deadLetters });
+    const { stopJobs } = new Cleanup(this, 'Cleanup', { options, stateMachine, queue: queues.training, logGroup: logGroups['stop-jobs'], deadLetters, key });
+    const { topic } = new Alarms(this, 'Alarms', { options, key, stateMachine, queues: Object.values(queues), startRun, stopJobs, deadLetters });
     new Dashboard(this, 'Dashboard', { options, stateMachine });
     if (options.monthlyBudget !== undefined) new Budget(this, 'Budget', { monthly: options.monthlyBudget, tag: { key: 'application', value: options.name }, topic });
 

@@ -1,4 +1,4 @@
-import { embeddedMetrics, type Measurements } from './metrics.ts';
+import { embeddedMetrics, type Measurements, type MetricDimensions } from './metrics.ts';
 
 /**
  * What a program says while it works. On a terminal: one line, rewritten. Elsewhere, or with GENVIEW_LOG=json: log
@@ -29,9 +29,9 @@ export const silentLog: Log = { info() {}, warn() {}, error() {}, progress: () =
 
 /**
  * @param fields added to every JSON line (run, stage, shard)
- * @param options `metricsOf`: the stage whose measurements make a JSON line a document of CloudWatch's embedded metric format. @default no metrics
+ * @param options `metricsOf`: the stage, and its deployment, whose measurements make a JSON line a document of CloudWatch's embedded metric format. @default no metrics
  */
-export function createLog(fields: Record<string, unknown> = {}, stream: NodeJS.WriteStream = process.stderr, options: { readonly metricsOf?: string } = {}): Log {
+export function createLog(fields: Record<string, unknown> = {}, stream: NodeJS.WriteStream = process.stderr, options: { readonly metricsOf?: MetricDimensions } = {}): Log {
   const json = process.env['GENVIEW_LOG'] === 'json';
   const terminal = !json && stream.isTTY === true;
   const write = (level: string, message: string, more?: Record<string, unknown>, measured: Measurements = {}): void => {

@@ -7,8 +7,8 @@ import { metricsOf } from './emf.ts';
 describe('embedded metrics', () => {
   const time = new Date();
   it('are a document by the rules of CloudWatch', () => {
-    const line = JSON.stringify({ message: 'x', ...embeddedMetrics({ imagesPerSecond: 12.5, loss: 0, stageDuration: 3 }, 'pretrain', time) });
-    const common = { namespace: 'GenView', dimensions: { Stage: 'pretrain' } };
+    const line = JSON.stringify({ message: 'x', ...embeddedMetrics({ imagesPerSecond: 12.5, loss: 0, stageDuration: 3 }, { stage: 'pretrain', deployment: 'team' }, time) });
+    const common = { namespace: 'GenView', dimensions: { Deployment: 'team', Stage: 'pretrain' } };
     expect(metricsOf(line)).toEqual([
       { ...common, name: 'ImagesPerSecond', unit: 'Count/Second', value: 12.5 },
       { ...common, name: 'Loss', unit: 'None', value: 0 },
@@ -16,9 +16,13 @@ describe('embedded metrics', () => {
     ]);
   });
 
+  it('have no dimension for a deployment that has no name', () => {
+    expect(metricsOf(JSON.stringify(embeddedMetrics({ loss: 1 }, { stage: 'pretrain' }, time))).map(({ dimensions }) => dimensions)).toEqual([{ Stage: 'pretrain' }]);
+  });
+
   it('leave out what no metric can hold, and are nothing without a number', () => {
-    expect(metricsOf(JSON.stringify(embeddedMetrics({ loss: Number.NaN, imagesPerSecond: 1 }, 's', time))).map(({ name }) => name)).toEqual(['ImagesPerSecond']);
-    expect(embeddedMetrics({ loss: Number.POSITIVE_INFINITY }, 's', time)).toEqual({});
+    expect(metricsOf(JSON.stringify(embeddedMetrics({ loss: Number.NaN, imagesPerSecond: 1 }, { stage: 's' }, time))).map(({ name }) => name)).toEqual(['ImagesPerSecond']);
+    expect(embeddedMetrics({ loss: Number.POSITIVE_INFINITY }, { stage: 's' }, time)).toEqual({});
   });
 
   it.each<[string, (line: Record<string, unknown>) => void]>([
@@ -29,7 +33,7 @@ describe('embedded metrics', () => {
     ['a unit that CloudWatch does not know', (line) => { (line as { _aws: { CloudWatchMetrics: { Metrics: { Unit: string }[] }[] } })._aws.CloudWatchMetrics[0]!.Metrics[0]!.Unit = 'images/s'; }],
     ['a time in seconds', (line) => { (line as { _aws: { Timestamp: number } })._aws.Timestamp = Math.round(Date.now() / 1000); }],
   ])('would not pass with %s', (_name, spoil) => {
-    const line = JSON.parse(JSON.stringify(embeddedMetrics({ loss: 0.5 }, 'pretrain', time))) as Record<string, unknown>;
+    const line = JSON.parse(JSON.stringify(embeddedMetrics({ loss: 0.5 }, { stage: 'pretrain', deployment: 'team' }, time))) as Record<string, unknown>;
     expect(metricsOf(JSON.stringify(line))).toHaveLength(1);
     spoil(line);
     expect(() => metricsOf(JSON.stringify(line))).toThrow();
@@ -54,7 +58,7 @@ describe('a log', () => {
   };
 
   it('says run, stage, shard and attempt on every line, and the speed since the last one', () => {
-    work(log('json', { metricsOf: 'generate-views' }));
+    work(log('json', { metricsOf: { stage: 'generate-views' } }));
     expect(lines().map((line) => JSON.parse(line) as object)).toMatchObject([20, 40, 40].map((progress) => ({ run: 'demo-1', stage: 'generate-views', shard: 3, attempt: 2, level: 'info', progress, total: 40 })));
     expect(lines().map((line) => metricsOf(line).map(({ name, value, dimensions }) => [name, value, dimensions['Stage']]))).toEqual([
       [['ImagesPerSecond', 4, 'generate-views']], [['ImagesPerSecond', 4, 'generate-views']], [],
@@ -62,7 +66,7 @@ describe('a log', () => {
   });
 
   it('tells the speed of what took less than a line', () => {
-    const target = log('json', { metricsOf: 'analyze-foreground' }), progress = target.progress('x', 8, 'images');
+    const target = log('json', { metricsOf: { stage: 'analyze-foreground' } }), progress = target.progress('x', 8, 'images');
     vi.advanceTimersByTime(400);
     progress.advance(8);
     progress.done();
@@ -70,7 +74,7 @@ describe('a log', () => {
   });
 
   it('carries the measurements of a program, each once', () => {
-    const target = log('json', { metricsOf: 'pretrain' }), progress = target.progress('pretraining', 3, 'steps');
+    const target = log('json', { metricsOf: { stage: 'pretrain' } }), progress = target.progress('pretraining', 3, 'steps');
     progress.advance(1, 'loss 3.000', { loss: 3, imagesPerSecond: 100 });
     vi.advanceTimersByTime(6000);
     progress.advance(1, 'loss 2.000', { loss: 2, imagesPerSecond: 110 });
@@ -85,7 +89,7 @@ describe('a log', () => {
     expect(lines().flatMap(metricsOf)).toEqual([]);
     expect(JSON.parse(lines()[0]!)).toMatchObject({ imagesPerSecond: 4 });
     written = '';
-    work(log('', { metricsOf: 'generate-views' }));
+    work(log('', { metricsOf: { stage: 'generate-views' } }));
     expect(lines()[0]).toBe('views 20/40 images (5.0 s, 5.0 s left)');
     expect(written).not.toContain('_aws');
   });

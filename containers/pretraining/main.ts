@@ -1,5 +1,6 @@
+import { runOnNode } from '../../src/workflow/nodeProcesses.ts';
 import { runProgram } from '../../src/workflow/program.ts';
 
-await runProgram({
+await runOnNode(() => runProgram({
   'pretrain': async () => (await import('../../src/stages/pretrain.ts')).pretrain,
-});
+}));

@@ -21,6 +21,7 @@ export interface AlarmsProps {
   readonly stateMachine: StateMachine;
   readonly queues: readonly IJobQueue[];
   readonly startRun: IFunction;
+  readonly stopJobs: IFunction;
   readonly deadLetters: IQueue;
 }
 
@@ -28,7 +29,7 @@ export interface AlarmsProps {
 export class Alarms extends Construct {
   readonly topic: Topic;
 
-  constructor(scope: Construct, id: string, { options, key, stateMachine, queues, startRun, deadLetters }: AlarmsProps) {
+  constructor(scope: Construct, id: string, { options, key, stateMachine, queues, startRun, stopJobs, deadLetters }: AlarmsProps) {
     super(scope, id);
     const log = (name: string): string => `/${options.name}/${name}`;
     this.topic = new Topic(this, 'Topic', { displayName: 'GenView', enforceSSL: true, ...(key && { masterKey: key }) });
@@ -53,8 +54,10 @@ export class Alarms extends Construct {
       'A run was stopped after 60 days. Look for jobs that wait: `genview status`, and the queues in the Batch console. When they can run, submit the same recipe again and it continues.');
     alarm('StartFailed', startRun.metricErrors(period),
       `A recipe or a _READY was put into the bucket and no run was started. The reason is in the log group ${log('start-run')}: mend it and put the object there again.`);
+    alarm('StopFailed', stopJobs.metricErrors(period),
+      `A run has ended and its multi-node job may still be running, and cost. The reason is in the log group ${log('stop-jobs')}; \`genview cancel\` ends the jobs of a run.`);
     alarm('EventsLost', deadLetters.metricApproximateNumberOfMessagesVisible({ period: Duration.minutes(5), statistic: 'Maximum' }),
-      `Events of the bucket could not be handled and lie in the dead-letter queue for 14 days: receive them there, see ${log('start-run')} for why, and start the recipes they name with \`genview submit\`. Purge the queue to end the alarm.`);
+      `Events of the bucket, or of executions that ended, could not be handled and lie in the dead-letter queue for 14 days: receive them there, see ${log('start-run')} and ${log('stop-jobs')} for why; start the recipes they name with \`genview submit\`, end the jobs of the executions they name with \`genview cancel\`. Purge the queue to end the alarm.`);
 
     const arns = queues.map(({ jobQueueArn }) => jobQueueArn);
     const tell = (name: string, description: string, eventPattern: EventPattern, text: string): void => {

@@ -2,6 +2,7 @@ import { Aws, Duration } from 'aws-cdk-lib';
 import { Dashboard as CloudWatchDashboard, GraphWidget, MathExpression, Metric, SingleValueWidget, Stats, TextWidget } from 'aws-cdk-lib/aws-cloudwatch';
 import type { StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
+import { metricsNamespace } from '../../src/metrics.ts';
 import { programNames } from '../../src/workflow/stages.ts';
 import type { Options } from '../options.ts';
 
@@ -10,15 +11,13 @@ export interface DashboardProps {
   readonly stateMachine: StateMachine;
 }
 
-/** Namespace and dimension of the metrics that the programs write into their logs (embedded metric format). */
-const namespace = 'GenView', dimension = 'Stage';
-
 /** One page: what runs, how fast, how well, on how much. */
 export class Dashboard extends Construct {
   constructor(scope: Construct, id: string, { options, stateMachine }: DashboardProps) {
     super(scope, id);
+    // What the programs of this deployment write into their logs (embedded metric format).
     const of = (metricName: string, statistic: string, stages: readonly string[]): Metric[] =>
-      stages.map((stage) => new Metric({ namespace, metricName, dimensionsMap: { [dimension]: stage }, statistic, label: stage, period: Duration.minutes(5) }));
+      stages.map((stage) => new Metric({ namespace: metricsNamespace, metricName, dimensionsMap: { Deployment: options.name, Stage: stage }, statistic, label: stage, period: Duration.minutes(5) }));
     const counts = { period: Duration.hours(1), statistic: Stats.SUM } as const;
     // Batch has no metric of its own; these are of the account, against which its quotas are counted.
     const vcpus = (service: string, kind: string, label: string): Metric => new Metric({

@@ -41,6 +41,9 @@ export class Functions extends Construct {
 
 export const functionEnvironment = { GENVIEW_LOG: 'json', POWERTOOLS_SERVICE_NAME: 'genview', NODE_OPTIONS: '--enable-source-maps' } as const;
 
+/** Why the runtime of functions is not the newest. */
+export const nodeOfFunctions = 'Node 22 is what the containers run and the tests cover; it is supported until April 2027.';
+
 /** A role that may write one log and, as tracing asks, X-Ray's segments. */
 export function functionRole(scope: Construct, name: string, logGroup: ILogGroup, description: string): Role {
   const role = new Role(scope, `${pascal(name)}Role`, { assumedBy: new ServicePrincipal('lambda.amazonaws.com'), description });
@@ -71,6 +74,6 @@ export function bundledFunction(scope: Construct, name: string, common: Common):
       banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
     },
   });
-  acknowledge(made, { 'AwsSolutions-L1': 'Node 22 is what the containers run and the tests cover; it is supported until April 2027.' });
+  acknowledge(made, { 'AwsSolutions-L1': nodeOfFunctions });
   return made;
 }

@@ -56,7 +56,10 @@ export class Jobs extends Construct {
         memory: Size.mebibytes(memoryMiB),
         jobRole: roles[program],
         executionRole,
-        environment: { GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf' },
+        environment: {
+          GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: options.name,
+          ...(name === 'pretrain-nodes' && gpus > 1 && { GENVIEW_PROCESSES_PER_NODE: String(gpus) }),
+        },
         logging: LogDriver.awsLogs({ logGroup: logGroups[program], streamPrefix: name }),
       };
       // The default of 20 GiB would hold little beside the image.

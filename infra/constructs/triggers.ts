@@ -37,14 +37,15 @@ export class Triggers extends Construct {
 
     const role = functionRole(this, 'start-run', logGroup, 'GenView start-run: starts the workflow for new recipes.');
     const executions = Stack.of(this).formatArn({ service: 'states', resource: 'execution', resourceName: `${options.name}:*`, arnFormat: ArnFormat.COLON_RESOURCE_NAME });
-    const recipes = `${bucketLayout.datasets}*/recipe.yaml`;
-    const allow = (actions: string[], resources: string[], conditions?: Record<string, Record<string, string>>): void => {
+    const recipes = [`${bucketLayout.recipes}*.yaml`, `${bucketLayout.datasets}*/recipe.yaml`];
+    const allow = (actions: string[], resources: string[], conditions?: Record<string, Record<string, readonly string[]>>): void => {
       role.addToPolicy(new PolicyStatement({ actions, resources, ...(conditions && { conditions }) }));
     };
     allow(['states:StartExecution'], [stateMachine.stateMachineArn]);
     allow(['states:DescribeExecution'], [executions]);
-    allow(['s3:GetObject'], [bucket.arnForObjects(recipes)]);
-    acknowledgeObjects(role, bucket, bucket.arnForObjects(recipes));
+    const objects = recipes.map((keys) => bucket.arnForObjects(keys));
+    allow(['s3:GetObject'], objects);
+    for (const each of objects) acknowledgeObjects(role, bucket, each);
     // Without it S3 would not say that a recipe is missing.
     allow(['s3:ListBucket'], [bucket.bucketArn], { StringLikeIfExists: { 's3:prefix': recipes } });
     // To read, and to send to the dead-letter queue.
@@ -70,7 +71,6 @@ export class Triggers extends Construct {
       event: RuleTargetInput.fromObject({
         bucket: EventField.fromPath('$.detail.bucket.name'),
         key: EventField.fromPath('$.detail.object.key'),
-        etag: EventField.fromPath('$.detail.object.etag'),
         version: EventField.fromPath('$.detail.object.version-id'),
       }),
     }));

@@ -38,7 +38,7 @@ export class Workflow extends Construct {
       functions: mapRecord(lambdaNames, (name) => functions[name].functionArn),
       jobDefinitions: mapRecord(jobDefinitionNames, (name) => jobs.definitions[name].jobDefinitionArn),
       queues: mapRecord(jobDefinitionNames, (name) => queues[jobs.queues[name]].jobQueueArn),
-      multiNode: options.training.multiNode,
+      processesPerNode: options.training.gpus,
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });
@@ -46,6 +46,8 @@ export class Workflow extends Construct {
     const allow = (actions: string[], resources: string[]): void => { role.addToPolicy(new PolicyStatement({ actions, resources })); };
     allow(['lambda:InvokeFunction'], Object.values(this.refs.functions));
     allow(['batch:SubmitJob'], [...new Set(Object.values(this.refs.queues)), ...jobDefinitionNames.map((name) => jobDefinitionArn(this, options, name)), anyJob]);
+    // Multi-node jobs carry the execution's ARN.
+    allow(['batch:TagResource'], [anyJob]);
     // Without it, stopping an execution would leave its jobs running.
     allow(['batch:TerminateJob'], [anyJob]);
     // No resource-level permissions exist for it.

@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { lambdaHandler } from '../../src/workflow/lambda.ts';
 import type { ObjectCreated, StartedRun } from '../../src/workflow/startRun.ts';
 
-/** `{ bucket, key, etag, version }` of a recipe or a `_READY` -> the execution. Not a stage: a rule calls it. */
-const event = z.strictObject({ bucket: z.string().min(1), key: z.string().min(1), etag: z.string(), version: z.string() });
+/** `{ bucket, key, version }` of a recipe or a `_READY` -> the execution. Not a stage: a rule calls it. */
+const event = z.strictObject({ bucket: z.string().min(1), key: z.string().min(1), version: z.string() });
 
 export const handler = lambdaHandler<ObjectCreated, StartedRun>('start-run', event, async () => {
   const { startRun } = await import('../../src/workflow/startRun.ts');

@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { lineInvalid, type ListFile, openListFile, readListLines } from '../dataset/list/listFile.ts';
 import { addToFacts, datasetEmpty, decideLayout, kindOf, listEmpty, type FolderFacts } from '../dataset/layout.ts';
+import { contentTag } from '../dataset/listing/contentTag.ts';
+import { GenViewError } from '../errors.ts';
 import type { DatasetSize } from '../estimate/work.ts';
 import type { Log } from '../log.ts';
 import { contentHash } from '../stages/artefacts.ts';
-import type { ObjectStore } from '../storage/objectStore.ts';
+import { checkMd5 } from '../storage/md5.ts';
+import type { ObjectInfo, ObjectStore } from '../storage/objectStore.ts';
 import { mapLimited } from './clients.ts';
 
 /** A dataset as a listing shows it. */
@@ -40,6 +44,8 @@ const assumedBytes = 110_000;
 /** Reads a dataset that is given as a list and counts its images by split, as ShardDataset will. Throws `DatasetEmpty`, `ListInvalid`. */
 export async function readDatasetList(url: string, root: string, validationFraction: number, context: { readonly log: Log; readonly signal: AbortSignal }): Promise<ListedDataset> {
   const list = await openListFile(url, root), facts: FolderFacts = { root: 0, tops: new Map() }, given = { train: 0, val: 0 };
+  // Of what the list says and not of the file: that is a new one each day where it is an inventory.
+  const hash = createHash('sha256');
   let bytes = 0, images = 0, others = 0, labelled = 0, reported = Date.now();
   for (const file of list.files.keys()) {
     let line = 0;
@@ -50,6 +56,7 @@ export async function readDatasetList(url: string, root: string, validationFract
         const entry = parsed(list, file, line, text);
         if (entry === undefined || entry === 'other') { others += 1; continue; }
         addToFacts(facts, entry.path);
+        hash.update(`${JSON.stringify([entry.path, entry.bytes, entry.etag, entry.split, entry.label])}\n`);
         if (entry.split !== undefined) given[entry.split] += 1;
         if (entry.label !== undefined) labelled += 1;
         bytes += entry.bytes ?? assumedBytes;
@@ -62,7 +69,7 @@ export async function readDatasetList(url: string, root: string, validationFract
   // With labels every image has a place, in whatever folder it lies.
   const share = Math.round(images * validationFraction), flat = { train: images - share, val: share };
   const splits = given.train + given.val === images ? given : labelled === images ? flat : splitsOf(facts, validationFraction);
-  return { ...splits, bytes, content: contentHash({ list: list.version, root }).slice(0, 8) };
+  return { ...splits, bytes, content: contentHash({ list: hash.digest('hex'), root }).slice(0, 8) };
 }
 
 function parsed(list: ListFile, file: number, line: number, text: string): ReturnType<ListFile['parse']> {
@@ -82,27 +89,32 @@ function splitsOf(facts: FolderFacts, validationFraction: number): { train: numb
 }
 
 /**
- * Copies every file of a folder into the store that is not there yet with the same bytes; call it again after an interruption.
+ * Copies every file of a folder into the store that is not there yet with the same bytes, and leaves its MD5 with it; call it again after an interruption.
+ * Throws `DatasetChanged` for a file that changes meanwhile.
  * @returns files copied and files that were there
  */
 export async function uploadFolder(from: ObjectStore, to: ObjectStore, { log, signal }: { readonly log: Log; readonly signal: AbortSignal }): Promise<{ readonly copied: number; readonly present: number }> {
-  const there = new Map<string, { size: number; etag: string }>();
-  for await (const { key, size, etag } of to.list('')) there.set(key, { size, etag });
-  const files: { key: string; size: number }[] = [];
-  for await (const { key, size } of from.list('')) files.push({ key, size });
+  const there = new Map<string, ObjectInfo>(), files: ObjectInfo[] = [];
+  for await (const info of to.list('')) there.set(info.key, info);
+  for await (const info of from.list('')) files.push(info);
   const progress = log.progress(`uploading to ${to.root}`, files.length, 'files');
   let copied = 0;
-  await mapLimited(files, 16, async ({ key, size }) => {
+  await mapLimited(files, 16, async (file) => {
     signal.throwIfAborted();
-    const known = there.get(key);
-    const bytes = await from.get(key);
-    // S3's etag is the MD5 of what was put whole; of anything else it says nothing, and the file goes up again.
-    if (known?.size !== size || known.etag !== createHash('md5').update(bytes).digest('hex')) {
-      await to.put(key, bytes);
+    const { key, size } = file, md5 = await contentTag(from, file);
+    if (!await holds(to, there.get(key), size, md5)) {
+      const changed = (): GenViewError => new GenViewError('DatasetChanged', `${from.url(key)} was changed while it was uploaded; run the same command again`);
+      await to.put(key, Readable.from(checkMd5(await from.getStream(key), md5, changed), { objectMode: false }), { md5 });
       copied += 1;
     }
     progress.advance();
   });
   progress.done();
   return { copied, present: files.length - copied };
+}
+
+/** Whether a listed object has these bytes. Its etag tells where that is an MD5; else one request for the MD5 that an upload of ours has left with it. */
+async function holds(store: ObjectStore, listed: ObjectInfo | undefined, size: number, md5: string): Promise<boolean> {
+  if (listed?.size !== size) return false;
+  return listed.etag === md5 || (await store.head(listed.key))?.md5 === md5;
 }

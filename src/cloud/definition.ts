@@ -7,7 +7,7 @@ export async function readDefinition(clients: Clients, stateMachine: string): Pr
   return JSON.parse(definition ?? '{}') as Record<string, unknown>;
 }
 
-/** Queues of the tasks `batch:submitJob.sync` in a definition, in the order of the first state of each. */
+/** Queues of the tasks that submit jobs in a definition, in the order of the first state of each. */
 export function queuesIn(definition: unknown): string[] {
   const queues = new Set<string>();
   for (const { Resource, JobQueue } of tasksIn(definition)) if (Resource.includes(':batch:submitJob') && typeof JobQueue === 'string') queues.add(JobQueue);

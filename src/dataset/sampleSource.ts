@@ -114,10 +114,13 @@ export async function openSampleSource(store: ObjectStore, viewsPrefix: string, 
 
   async function* counted(samples: AsyncIterable<EncodedSample>): AsyncGenerator<EncodedSample> {
     let seen = 0;
-    for await (const sample of samples) { seen++; yield sample; }
-    if (seen !== count) {
-      throw new GenViewError('SamplesMissing', `${store.url(viewsPrefix)} holds ${seen} ${split} samples where plan.json says ${count}; delete this prefix and run again`);
+    const wrong = (held: string): GenViewError => new GenViewError('SamplesMissing', `${store.url(viewsPrefix)} holds ${held} ${split} samples where plan.json says ${count}; delete this prefix and run again`);
+    for await (const sample of samples) {
+      // Whoever reads may have room for the planned ones only.
+      if (++seen > count) throw wrong(`more than ${count}`);
+      yield sample;
     }
+    if (seen !== count) throw wrong(`${seen}`);
   }
 
   /** undefined: too large for the memory. */

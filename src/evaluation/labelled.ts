@@ -2,6 +2,7 @@ import type { Image } from '../dataset/image.ts';
 import { GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { evaluationCrop, featureBatch, mirrored, type Backbone } from './features.ts';
+import { openFeatureTable, type FeatureTable, type FeatureTableOptions } from './featureTable.ts';
 
 /** What the probes need of a sample. */
 export interface LabelledSample {
@@ -15,40 +16,80 @@ export interface LabelledCrop {
   readonly label: number;
 }
 
-/** Features of labelled images, in the order in which they came. */
-export interface LabelledFeatures {
-  /** Width d. */
-  readonly size: number;
+/** Features of some labelled images. */
+export interface FeatureBatch {
   /** [n, d] row-major. */
   readonly features: Float32Array;
   /** [n, d] of the mirrored images, where asked for. */
   readonly mirrored?: Float32Array;
   /** [n] class indices. */
+  readonly labels: readonly number[];
+}
+
+/** Features of labelled images, in the order in which they came. */
+export interface LabelledFeatures {
+  /** Row i is image i; with mirror images, rows 2i and 2i + 1 are image i and its mirror image. Belongs to whoever holds this. */
+  readonly features: FeatureTable;
+  readonly mirrored: boolean;
+  /** [n] class indices. */
   readonly labels: Int32Array;
 }
 
-/** Features of the evaluation crops of all samples. */
-export async function featuresOf(backbone: Backbone, samples: AsyncIterable<LabelledSample>, options: { count: number; mirror: boolean; label: string; signal: AbortSignal; log: Log }): Promise<LabelledFeatures> {
-  const { signal, mirror } = options;
-  const size = backbone.featureSize;
-  const features: Float32Array[] = [], reflections: Float32Array[] = [], labels: number[] = [];
-  const progress = options.log.progress(options.label, options.count, 'images');
-  let images: Image[] = [];
-  const flush = async (): Promise<void> => {
-    signal.throwIfAborted();
-    features.push(await backbone.features(images));
-    if (mirror) reflections.push(await backbone.features(images.map(mirrored)));
-    progress.advance(images.length);
-    images = [];
+/** Features of the evaluation crops of all samples, as they are computed. */
+export async function* featureBatches(backbone: Backbone, samples: AsyncIterable<LabelledSample>, options: { mirror: boolean; signal: AbortSignal }): AsyncGenerator<FeatureBatch> {
+  let images: Image[] = [], labels: number[] = [];
+  const batch = async (): Promise<FeatureBatch> => {
+    options.signal.throwIfAborted();
+    return { features: await backbone.features(images), ...(options.mirror && { mirrored: await backbone.features(images.map(mirrored)) }), labels };
   };
   for await (const { metadata, original } of samples) {
     images.push(await evaluationCrop(original, backbone.description.imageSize));
     labels.push(metadata.label);
-    if (images.length === featureBatch) await flush();
+    if (images.length < featureBatch) continue;
+    yield await batch();
+    images = []; labels = [];
   }
-  if (images.length > 0) await flush();
-  progress.done();
-  return { size, features: concatenated(features), ...(mirror && { mirrored: concatenated(reflections) }), labels: Int32Array.from(labels) };
+  if (images.length > 0) yield await batch();
+}
+
+export interface FeaturesOptions extends FeatureTableOptions {
+  /** How many samples there are. */
+  readonly count: number;
+  readonly mirror: boolean;
+  /** Of the progress display. */
+  readonly label: string;
+  readonly signal: AbortSignal;
+  readonly log: Log;
+}
+
+/** Features of the evaluation crops of all samples, kept. Errors as of {@link openFeatureTable}. */
+export async function featuresOf(backbone: Backbone, samples: AsyncIterable<LabelledSample>, options: FeaturesOptions): Promise<LabelledFeatures> {
+  const { count, mirror } = options;
+  const features = await openFeatureTable(mirror ? 2 * count : count, backbone.featureSize, options);
+  try {
+    const labels: number[] = [];
+    const progress = options.log.progress(options.label, count, 'images');
+    for await (const batch of featureBatches(backbone, samples, options)) {
+      await features.append(batch.mirrored ? interleaved(batch.features, batch.mirrored, features.size) : batch.features);
+      labels.push(...batch.labels);
+      progress.advance(batch.labels.length);
+    }
+    progress.done();
+    return { features, mirrored: mirror, labels: Int32Array.from(labels) };
+  } catch (error) {
+    await features.close();
+    throw error;
+  }
+}
+
+/** Rows of `first` and `second` in turn. */
+function interleaved(first: Float32Array, second: Float32Array, size: number): Float32Array {
+  const rows = new Float32Array(first.length + second.length);
+  for (let from = 0; from < first.length; from += size) {
+    rows.set(first.subarray(from, from + size), 2 * from);
+    rows.set(second.subarray(from, from + size), 2 * from + size);
+  }
+  return rows;
 }
 
 /**
@@ -68,14 +109,6 @@ export function cropsOf(samples: () => AsyncIterable<LabelledSample>, count: num
     }
     complete = true;
   };
-}
-
-/** Arrays one behind another. */
-export function concatenated(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) { all.set(part, offset); offset += part.length; }
-  return all;
 }
 
 /**

@@ -1,14 +1,16 @@
 import type * as tf from '@tensorflow/tfjs';
+import { mapAhead } from '../ahead.ts';
 import { GenViewError } from '../errors.ts';
 import { inference } from '../nn/module.ts';
 import { learningRateAt } from '../pretraining/schedules.ts';
 import { Random } from '../random.ts';
 import type { EvaluationRecipe } from '../recipe/recipe.ts';
 import { compile, createState } from '../runtime/compile.ts';
-import { float32, int32, scalar, type NamedTensors } from '../tensor.ts';
+import { float32, int32, scalar, type HostTensor, type NamedTensors } from '../tensor.ts';
 import { classifier, descend, initialClassifier, weightedCrossEntropy, withMomentum } from './classifier.ts';
+import { padded } from './featureTable.ts';
 import type { LabelledFeatures } from './labelled.ts';
-import { accuracyOf, type Accuracy } from './metrics.ts';
+import { accuracyMeter, type Accuracy } from './metrics.ts';
 
 export interface EpochResult {
   readonly epoch: number;
@@ -39,13 +41,14 @@ export interface LinearProbeOptions {
  *
  * Unlike the paper's protocol, which passes a new random crop of every image through the network in every epoch, the
  * features are taken once, of the evaluation crop and of its mirror image, and every epoch sees one of the two by
- * chance: an epoch costs milliseconds, and nothing of the network is learnt in either protocol.
+ * chance: an epoch passes no image through the network, of which nothing is learnt in either protocol. Features that do not
+ * fit in memory are read from their table as they are needed.
  *
- * @param training with `mirrored`, or without: then the same features in every epoch
+ * @param training with mirror images, or without: then the same features in every epoch
  */
 export async function trainLinearProbe(training: LabelledFeatures, validation: LabelledFeatures, options: LinearProbeOptions): Promise<ProbeOutcome> {
   const { recipe, classes, seed, threads, signal } = options;
-  const { size } = training, count = training.labels.length;
+  const { features: { size }, labels: { length: count } } = training;
   const batch = Math.min(recipe.batch, count);
   const head = classifier(size, classes);
   const initial = options.initial ?? initialClassifier(size, classes, seed, 'linear');
@@ -59,15 +62,13 @@ export async function trainLinearProbe(training: LabelledFeatures, validation: L
     { features: { shape: [rows, size] } }, { state, threads, name: 'linear probe scores' });
 
   const evaluate = async (): Promise<Accuracy> => {
-    const scores = new Float32Array(validation.labels.length * classes);
+    const meter = accuracyMeter(classes);
     for (let start = 0; start < validation.labels.length; start += rows) {
-      const part = validation.features.subarray(start * size, (start + rows) * size);
-      const features = new Float32Array(rows * size);
-      features.set(part);
-      const { logits } = await score.run({ features: float32(features, [rows, size]) });
-      scores.set((logits!.data as Float32Array).subarray(0, part.length / size * classes), start * classes);
+      const part = await validation.features.block(start, rows), images = part.length / size;
+      const { logits } = await score.run({ features: float32(padded(part, rows * size), [rows, size]) });
+      meter.add((logits!.data as Float32Array).subarray(0, images * classes), validation.labels.subarray(start, start + images));
     }
-    return accuracyOf(scores, validation.labels, classes);
+    return meter.accuracy();
   };
 
   try {
@@ -77,20 +78,13 @@ export async function trainLinearProbe(training: LabelledFeatures, validation: L
       const learningRate = scalar(learningRateAt(epoch, recipe.learningRate, { epochs: recipe.epochs, warmupEpochs: 0 }));
       const random = new Random(seed, 'linear', epoch);
       const order = random.shuffle(Array.from({ length: count }, (_, i) => i));
+      const batches = Array.from({ length: Math.ceil(count / batch) }, (_, i) => order.slice(i * batch, (i + 1) * batch));
       let total = 0;
-      for (let start = 0; start < count; start += batch) {
+      // What lies on a disk is read while the step before computes.
+      for await (const { images, ...inputs } of mapAhead(batches, 2, (chosen) => minibatch(training, chosen, batch, random))) {
         signal.throwIfAborted();
-        const chosen = order.slice(start, start + batch);
-        // The last batch of an epoch may be smaller: rows beyond it weigh nothing.
-        const features = new Float32Array(batch * size), labels = new Int32Array(batch), weights = new Float32Array(batch);
-        for (const [row, i] of chosen.entries()) {
-          const from = training.mirrored && random.chance(0.5) ? training.mirrored : training.features;
-          features.set(from.subarray(i * size, (i + 1) * size), row * size);
-          labels[row] = training.labels[i]!;
-          weights[row] = 1 / chosen.length;
-        }
-        const { loss } = await step.run({ features: float32(features, [batch, size]), labels: int32(labels, [batch]), weights: float32(weights, [batch]), learningRate });
-        total += loss!.data[0]! * chosen.length;
+        const { loss } = await step.run({ ...inputs, learningRate });
+        total += loss!.data[0]! * images;
       }
       accuracy = await evaluate();
       const result = { epoch: epoch + 1, loss: total / count, top1: accuracy.top1 };
@@ -102,4 +96,16 @@ export async function trainLinearProbe(training: LabelledFeatures, validation: L
   } finally {
     await Promise.all([step.dispose(), score.dispose()]);
   }
+}
+
+/**
+ * The rows of the chosen images, of each by chance the image's or its mirror image's. The last batch of an epoch may be smaller: rows beyond it weigh
+ * nothing. All that is random is drawn before the first row is read.
+ */
+async function minibatch(training: LabelledFeatures, chosen: readonly number[], batch: number, random: Random): Promise<Record<'features' | 'labels' | 'weights', HostTensor> & { readonly images: number }> {
+  const { size } = training.features, images = chosen.length;
+  const features = new Float32Array(batch * size), labels = new Int32Array(batch), weights = new Float32Array(batch).fill(1 / images, 0, images);
+  for (const [row, i] of chosen.entries()) labels[row] = training.labels[i]!;
+  await training.features.gather(training.mirrored ? chosen.map((i) => 2 * i + Number(random.chance(0.5))) : chosen, features);
+  return { features: float32(features, [batch, size]), labels: int32(labels, [batch]), weights: float32(weights, [batch]), images };
 }

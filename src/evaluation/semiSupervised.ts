@@ -12,9 +12,9 @@ import type { Program, State } from '../runtime/program.ts';
 import { float32, int32, scalar, type NamedTensors } from '../tensor.ts';
 import { classifier, descend, initialClassifier, weightedCrossEntropy, withMomentum } from './classifier.ts';
 import { featureBatch, mirrored, normalizedInput, type PretrainedEncoder } from './features.ts';
-import { concatenated, type LabelledCrop, type LabelledSample } from './labelled.ts';
+import type { LabelledCrop, LabelledSample } from './labelled.ts';
 import type { EpochResult, ProbeOutcome } from './linearProbe.ts';
-import { accuracyOf, type Accuracy } from './metrics.ts';
+import { accuracyMeter, type Accuracy } from './metrics.ts';
 
 /**
  * The images that keep their label: of every class the rounded `fraction` of its images, at least one, with the smallest
@@ -120,15 +120,15 @@ export async function fineTune(
   const { step, score } = await openFineTuning(encoder, initial, batch, threads);
 
   const evaluate = async (): Promise<Accuracy> => {
-    const scores: Float32Array[] = [], labels: number[] = [];
-    let images: Image[] = [];
+    const meter = accuracyMeter(classes);
+    let images: Image[] = [], labels: number[] = [];
     const flush = async (): Promise<void> => {
       signal.throwIfAborted();
       const pixels = new Float32Array(featureBatch * 3 * imageSize * imageSize);
       pixels.set(toPixels(images).data);
       const { logits } = await score.run({ pixels: float32(pixels, [featureBatch, 3, imageSize, imageSize]) });
-      scores.push((logits!.data as Float32Array).subarray(0, images.length * classes));
-      images = [];
+      meter.add((logits!.data as Float32Array).subarray(0, images.length * classes), Int32Array.from(labels));
+      images = []; labels = [];
     };
     for await (const { image, label } of validation()) {
       images.push(image);
@@ -136,7 +136,7 @@ export async function fineTune(
       if (images.length === featureBatch) await flush();
     }
     if (images.length > 0) await flush();
-    return accuracyOf(concatenated(scores), Int32Array.from(labels), classes);
+    return meter.accuracy();
   };
 
   try {

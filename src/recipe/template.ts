@@ -120,7 +120,7 @@ pretraining:
     # Weighs each pair by how well it agrees on the foreground and differs in the background.
     #enabled: false
     #gamma: 1
-  # Processes that train together.
+  # Processes that train together; on AWS each has a GPU of its own.
   #nodes: 1
   # A run that is stopped loses at most so many steps.
   #checkpointSteps: 100

@@ -1,5 +1,6 @@
 import type { Recipe } from '../recipe/recipe.ts';
 import type { DatasetSummary, ForegroundModel, ProbeResult, ResolvedRun, SimilarityResult, ViewsPlan } from '../stages/contract.ts';
+import { multiNodeStates } from '../workflow/definition.ts';
 
 /**
  * `runs/<run>/report.json`: everything that the page shows, without its pictures. Fields of stages that have not ended
@@ -137,7 +138,7 @@ export interface HistoryLine {
 }
 
 /**
- * Time of each task state that ended, in order of its beginning: from its first entering to its last leaving, since a state
+ * Time of each task state that ended, of a multi-node job as a whole, in order of its beginning: from its first entering to its last leaving, since a state
  * may be entered again (a listing in parts). Iterations over variants run at the same time under the same state name; they are told apart by the
  * variant's name in their input.
  */
@@ -147,12 +148,14 @@ export function stageTimes(history: readonly HistoryLine[]): StageTime[] {
   const begin = Math.min(...history.map(({ timestamp }) => new Date(timestamp).getTime()));
   const spans = new Map<string, { start: number; end: number; id: number }>();
   for (const event of history) {
-    if (event.type !== 'TaskStateExited' || !event.stateExitedEventDetails) continue;
+    const exited = event.stateExitedEventDetails;
+    const type = exited?.name === multiNodeStates.whole ? 'Parallel' : 'Task';
+    if (exited === undefined || event.type !== `${type}StateExited` || multiNodeStates.parts.includes(exited.name)) continue;
     // Events of other branches lie between: the chain of previous events leads to where this state was entered.
     let entered: HistoryLine | undefined = event;
-    while (entered && !(entered.type === 'TaskStateEntered' && entered.stateEnteredEventDetails?.name === event.stateExitedEventDetails.name)) entered = events.get(entered.previousEventId);
+    while (entered && !(entered.type === `${type}StateEntered` && entered.stateEnteredEventDetails?.name === exited.name)) entered = events.get(entered.previousEventId);
     if (!entered) continue;
-    const name = stageName(event.stateExitedEventDetails.name, entered.stateEnteredEventDetails?.input);
+    const name = stageName(exited.name, entered.stateEnteredEventDetails?.input);
     const start = new Date(entered.timestamp).getTime(), end = new Date(event.timestamp).getTime();
     const known = spans.get(name);
     spans.set(name, known ? { start: Math.min(known.start, start), end: Math.max(known.end, end), id: Math.min(known.id, entered.id) } : { start, end, id: entered.id });

@@ -47,7 +47,8 @@ const partsAhead = 4;
  *
  * The listing's hash covers path, size and etag of every image, in the order of their paths. For a folder the etag is a hash of the content, so
  * that copies of a dataset share all later work; it costs reading every byte of it once in each run. For S3 it is the object's own etag, which
- * costs nothing and is the same hash for plain uploads.
+ * costs nothing and is the same hash for plain uploads. Where KMS encrypts the bucket it is no hash: images that are put there again make another
+ * dataset, also of the same bytes.
  *
  * Throws `DatasetMissing`, `DatasetEmpty`, `TooFewImages`, `OneClass`, `NoValidationImages`, `TooManyClasses`, and `ListInvalid` for a dataset that is given as a list.
  */

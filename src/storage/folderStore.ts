@@ -111,7 +111,8 @@ export class FolderStore implements ObjectStore {
   async head(key: string): Promise<ObjectInfo | undefined> {
     checkKey(this.root, key);
     try {
-      return describe(this.#path(key), key);
+      const info = describe(this.#path(key), key);
+      return info.size > hashedBytes ? info : { ...info, md5: info.etag };
     } catch (error) {
       const mapped = this.#readError(error, key);
       if (mapped instanceof GenViewError && mapped.code === 'ObjectNotFound') return undefined;

@@ -3,8 +3,13 @@ import type { Readable } from 'node:stream';
 export interface ObjectInfo {
   readonly key: string;
   readonly size: number;
-  /** Opaque; changes when the content is replaced. */
+  /**
+   * Opaque; changes when the content is replaced. Of plain puts to S3 and of files up to 16 MiB it is the MD5 of the content, but not in a bucket that
+   * encrypts with a key of KMS: there every put has a new one, also of the same bytes.
+   */
   readonly etag: string;
+  /** MD5 of the content in hexadecimal, where the store knows it: given with the put, or of a file up to 16 MiB. From `head` alone: listings do not tell. */
+  readonly md5?: string;
 }
 
 export interface PutOptions {
@@ -16,6 +21,8 @@ export interface PutOptions {
    */
   readonly ifMatch?: string;
   readonly contentType?: string;
+  /** MD5 of the body in hexadecimal, for `head` to tell. Taken at its word. */
+  readonly md5?: string;
   /** Folders only: false spares the wait until the bytes are on the disk, for files that are easily made again. @default true */
   readonly flush?: boolean;
 }

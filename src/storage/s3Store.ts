@@ -14,6 +14,8 @@ const partSize = 8 * 2 ** 20;
 const readAttempts = 5;
 /** Metadata of an object that names the call that put it. */
 const tokenName = 'genview-put';
+/** Metadata of an object that tells the MD5 of its content, which its etag does not where KMS encrypts it or it was sent in parts. */
+const md5Name = 'genview-md5';
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
@@ -136,7 +138,7 @@ export class S3Store implements ObjectStore {
     const token = uniqueToken();
     const parameters = {
       Bucket: this.#bucket, Key, ...(options.contentType ? { ContentType: options.contentType } : {}), ...conditions,
-      ...(conditional || !whole ? { Metadata: { [tokenName]: token } } : {}),
+      Metadata: { ...(conditional || !whole ? { [tokenName]: token } : {}), ...(options.md5 === undefined ? {} : { [md5Name]: options.md5 }) },
     };
     try {
       if (conditional && !whole) {
@@ -189,7 +191,8 @@ export class S3Store implements ObjectStore {
     try {
       const { sdk, client } = await this.#client();
       const answer = await client.send(new sdk.HeadObjectCommand({ Bucket: this.#bucket, Key }));
-      return { key, size: answer.ContentLength ?? 0, etag: unquote(answer.ETag) };
+      const md5 = answer.Metadata?.[md5Name];
+      return { key, size: answer.ContentLength ?? 0, etag: unquote(answer.ETag), ...(md5 === undefined ? {} : { md5 }) };
     } catch (error) {
       // An answer to HEAD has no body: an absent bucket is not told from an absent object.
       if (statusOf(error) === 404) return undefined;

@@ -1,6 +1,7 @@
 import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
-import type { Catcher, FailState, MapState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import type { Catcher, MapState, ParallelState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
 import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
+import { endedWithExecution, executionTag, executionTagValue } from './stopJobs.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
 export interface WorkflowRefs {
@@ -10,8 +11,10 @@ export interface WorkflowRefs {
   readonly jobDefinitions: Readonly<Record<JobDefinitionName, string>>;
   /** The queue that jobs of each definition go to. */
   readonly queues: Readonly<Record<JobDefinitionName, string>>;
-  /** Whether a variant may be pretrained on several nodes; else one that asks for them fails with `NodesUnavailable`. @default true */
-  readonly multiNode?: boolean;
+  /** Pretraining processes on each machine of a multi-node job, one for each of its GPUs. @default 1 */
+  readonly processesPerNode?: number;
+  /** Seconds until a multi-node job is looked at for the first time. @default 30 */
+  readonly firstLookSeconds?: number;
   /** Root URL of the deployment's store, for those who find the deployment and not its tag: see `storeOfDefinition`. @default not told */
   readonly store?: string;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
@@ -34,6 +37,9 @@ export interface WorkflowOutput {
   readonly report: string;
 }
 
+/** The state that runs a multi-node job, and the tasks that it is made of. */
+export const multiNodeStates: { readonly whole: string; readonly parts: readonly string[] } = { whole: 'PretrainNodes', parts: ['SubmitNodes', 'DescribeNodes'] };
+
 const purpose = 'GenView: from a folder of images to an evaluated encoder.', storeMark = ' Its store: ';
 
 /** 60 days: five attempts of the longest pretraining would take longer, but whatever waits so long waits in vain. */
@@ -53,6 +59,23 @@ const batchRetry: readonly Retrier[] = [{
   ErrorEquals: ['Batch.AWSBatchException', 'Batch.ServerException', 'Batch.TooManyRequestsException'],
   IntervalSeconds: 5, MaxAttempts: 8, BackoffRate: 2, MaxDelaySeconds: 300, JitterStrategy: 'FULL',
 }];
+/** The same for the SDK integration, whose errors have other names. */
+const sdkRetry: readonly Retrier[] = [{ ...batchRetry[0]!, ErrorEquals: ['Batch.BatchException', 'Batch.ServerException', 'Batch.SdkClientException'] }];
+/**
+ * Looking at a job again does no harm, whatever went wrong: the job must not end because nobody could look for an hour. That Batch
+ * does not know the job is a failed evaluation, and lasts.
+ */
+const lookRetry: readonly Retrier[] = [
+  { ...batchRetry[0]!, ErrorEquals: ['States.QueryEvaluationError'] },
+  { ...batchRetry[0]!, ErrorEquals: ['States.TaskFailed'], MaxAttempts: 30, MaxDelaySeconds: 600 },
+];
+/**
+ * Each look waits so much longer than the one before: a job's end is learnt within 5 % of its time late, and at most an hour for each
+ * variant of the run. They share the 25,000 events of an execution, a look takes nine: 16 variants may take two weeks each.
+ */
+const lookGrowth = 1.05, longestLookSeconds = 3600;
+/** Not everywhere known. */
+const redriveCount = '($exists($states.context.Execution.RedriveCount) ? $states.context.Execution.RedriveCount : 0)';
 
 /**
  * The workflow: recipe in, report out. Pure; JSONata only. Between states travel URLs, numbers and the short list of
@@ -60,7 +83,7 @@ const batchRetry: readonly Retrier[] = [{
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const { activities, multiNode = true } = refs;
+  const { activities, processesPerNode = 1, firstLookSeconds = 30 } = refs;
   const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
@@ -75,7 +98,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
     return { Type: 'Task', Resource: `arn:${refs.partition}:states:::lambda:invoke`, Arguments: invocation, Retry: lambdaRetry, ...flow };
   };
 
-  const batch = (definition: JobDefinitionName, options: BatchOptions, flow: Flow): TaskState | MapState => {
+  const batch = (definition: JobDefinitionName, options: BatchOptions, flow: Flow): TaskState | MapState | ParallelState => {
     const stage = programOf(definition);
     const command = { Command: [stage, '--run', '{% $run %}', ...(options.variant === undefined ? [] : ['--variant', options.variant])] };
     const name = options.variant === undefined ? `$runId & '-${stage}'` : `$runId & '-${stage}-' & $states.input.name`;
@@ -86,9 +109,12 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       ...(options.arraySize !== undefined && { ArrayProperties: { Size: options.arraySize } }),
       ...(options.nodes === undefined
         ? { ContainerOverrides: command }
-        : { NodeOverrides: { NumNodes: options.nodes, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: command }] } }),
+        : { NodeOverrides: multiNode(options.nodes, command) }),
     };
-    if (activities === undefined) return { Type: 'Task', Resource: `arn:${refs.partition}:states:::batch:submitJob.sync`, Arguments: job, Retry: batchRetry, ...flow };
+    if (activities === undefined) {
+      if (options.nodes !== undefined) return multiNodeJob(job, flow);
+      return { Type: 'Task', Resource: `arn:${refs.partition}:states:::batch:submitJob.sync`, Arguments: job, Retry: batchRetry, ...flow };
+    }
 
     const arn = activities.jobs[definition];
     const { retry, timeoutSeconds } = batchStages[stage];
@@ -109,6 +135,64 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       ...flow,
     };
   };
+
+  /** Machines for so many processes; the last one may have fewer than it could. */
+  const multiNode = (processes: string, command: { readonly Command: Template }): Template => ({
+    NumNodes: processesPerNode === 1 ? `{% ${processes} %}` : `{% $ceil(${processes} / ${processesPerNode}) %}`,
+    NodePropertyOverrides: [{
+      TargetNodes: '0:',
+      ContainerOverrides: { ...command, ...(processesPerNode > 1 && { Environment: [{ Name: 'GENVIEW_PROCESSES', Value: `{% $string(${processes}) %}` }] }) },
+    }],
+  });
+
+  const multiNodeJob = (job: { readonly [key: string]: Template }, flow: Flow): ParallelState => ({
+    Type: 'Parallel',
+    Comment: 'submitJob.sync takes no NodeOverrides and adds ContainerOverrides, which Batch refuses for several nodes: the job is submitted by the SDK integration and looked at until it has ended.',
+    Branches: [{
+      StartAt: 'SubmitNodes',
+      States: {
+        SubmitNodes: {
+          Type: 'Task',
+          Resource: `arn:${refs.partition}:states:::aws-sdk:batch:submitJob`,
+          // By this the job is found when the execution is stopped: Step Functions stops only the jobs of `.sync`.
+          Arguments: { ...job, Tags: { [executionTag]: `{% ${executionTagValue} %}` } },
+          Retry: sdkRetry,
+          Assign: { nodesJob: '{% $states.result.JobId %}', looks: 0, redrives: `{% ${redriveCount} %}` },
+          Output: '{% $states.input %}',
+          Next: 'AwaitNodes',
+        },
+        AwaitNodes: {
+          Type: 'Wait',
+          Comment: 'An execution that is redriven begins here, and its job has most likely ended.',
+          Seconds: `{% $redrives = ${redriveCount} ? $min([${longestLookSeconds} * $count($variants), $ceil(${firstLookSeconds} * $power(${lookGrowth}, $looks))]) : ${firstLookSeconds} %}`,
+          Next: 'DescribeNodes',
+        },
+        DescribeNodes: {
+          Type: 'Task',
+          Resource: `arn:${refs.partition}:states:::aws-sdk:batch:describeJobs`,
+          Arguments: { Jobs: ['{% $nodesJob %}'] },
+          Retry: lookRetry,
+          // Without the job's properties, which do not change.
+          Assign: { looks: '{% $looks + 1 %}', redrives: `{% ${redriveCount} %}`, nodes: "{% $states.result.Jobs[0].{ 'JobId': JobId, 'JobName': JobName, 'JobQueue': JobQueue, 'Status': Status, 'StatusReason': StatusReason, 'Container': Container, 'Attempts': Attempts } %}" },
+          Output: '{% $states.input %}',
+          Next: 'NodesEnded',
+        },
+        NodesEnded: {
+          Type: 'Choice',
+          Choices: [
+            { Condition: "{% $nodes.Status = 'SUCCEEDED' %}", Next: 'NodesSucceeded' },
+            // An execution that goes on after it was stopped (RedriveExecution) finds the job ended that went with it.
+            { Condition: `{% $nodes.Status = 'FAILED' and $contains($string($nodes), '${endedWithExecution}') %}`, Next: 'SubmitNodes' },
+            { Condition: "{% $nodes.Status = 'FAILED' %}", Next: 'NodesFailed' },
+          ],
+          Default: 'AwaitNodes',
+        },
+        NodesFailed: { Type: 'Fail', Error: 'JobFailed', Cause: '{% $string($nodes) %}' },
+        NodesSucceeded: { Type: 'Succeed' },
+      },
+    }],
+    ...flow,
+  });
 
   const failed = (more: Record<string, Template> = {}): readonly Catcher[] => [{ ErrorEquals: ['States.ALL'], Assign: { failure: '{% $states.errorOutput %}', ...more }, Output: {}, Next: 'RecordFailure' }];
   const then = (next: string, more: Flow = {}): Flow => ({ Output: {}, Catch: failed(), Next: next, ...more });
@@ -155,11 +239,9 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
                   ProcessorConfig: { Mode: 'INLINE' },
                   StartAt: 'OneNode',
                   States: {
-                    OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: multiNode ? 'PretrainNodes' : 'NodesUnavailable' }], Default: 'Pretrain' },
+                    OneNode: { Type: 'Choice', Choices: [{ Condition: '{% $states.input.nodes > 1 %}', Next: 'PretrainNodes' }], Default: 'Pretrain' },
                     Pretrain: batch('pretrain', { variant }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
-                    ...(multiNode
-                      ? { PretrainNodes: batch('pretrain-nodes', { variant, nodes: '{% $states.input.nodes %}' }, { Output: '{% $states.input %}', Next: 'Evaluate' }) }
-                      : { NodesUnavailable: { Type: 'Fail', Error: 'NodesUnavailable', Cause: 'a variant asks for several nodes, which this deployment does not have: pretrain on one (pretraining.nodes), or deploy with training.multiNode' } satisfies FailState }),
+                    PretrainNodes: batch('pretrain-nodes', { variant, nodes: '$states.input.nodes' }, { Output: '{% $states.input %}', Next: 'Evaluate' }),
                     Evaluate: {
                       Type: 'Parallel',
                       Branches: [probe('linear-probe', 'LinearProbe'), probe('nearest-neighbours', 'NearestNeighbours'), probe('semi-supervised', 'SemiSupervised')],
@@ -205,5 +287,6 @@ interface BatchOptions {
   /** Expression for the variant's name. */
   readonly variant?: string;
   readonly arraySize?: string;
+  /** JSONata for the processes of a multi-node job. */
   readonly nodes?: string;
 }

@@ -30,6 +30,7 @@ export const localRefs: WorkflowRefs = {
   functions: Object.fromEntries(lambdaNames.map((name) => [name, name])) as WorkflowRefs['functions'],
   jobDefinitions: Object.fromEntries(jobDefinitionNames.map((name) => [name, name])) as WorkflowRefs['jobDefinitions'],
   queues: Object.fromEntries(jobDefinitionNames.map((name) => [name, queueOf(name)])) as WorkflowRefs['queues'],
+  firstLookSeconds: 1,
 };
 
 /**
@@ -77,7 +78,7 @@ export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
     const output = await execute(buildWorkflow(localRefs), { recipe: options.recipe, store: options.store }, {
       name,
       signal: options.signal,
-      handlers: { 'states:::lambda:invoke': invoke, 'states:::batch:submitJob.sync': batch.submitJob },
+      handlers: { 'states:::lambda:invoke': invoke, ...batch.handlers },
       onEvent: (event) => { history.add(event); options.onEvent?.(event); },
     });
     return output as unknown as WorkflowOutput;
@@ -85,6 +86,7 @@ export async function runLocal(options: LocalOptions): Promise<WorkflowOutput> {
     if (options.signal.aborted) throw new GenViewError('Stopped', 'stopped; run the same command again and it continues', { exitCode: 130, cause: error });
     throw error instanceof StatesError ? thrown.get(error.cause) ?? failureOf(error) : error;
   } finally {
+    await batch.settled();
     await history.close();
     display.close();
   }

@@ -19,7 +19,8 @@ const reserve = 30_000;
 /**
  * The whole of a container's `main.ts`: `<stage> --run <url> [--variant <name>]`, with the shard in
  * AWS_BATCH_JOB_ARRAY_INDEX, the threads in GENVIEW_THREADS, the device in GENVIEW_DEVICE and the executor in GENVIEW_EXECUTOR.
- * With GENVIEW_METRICS=emf and GENVIEW_LOG=json measurements are metrics of CloudWatch, of the main node alone where there are several.
+ * With GENVIEW_METRICS=emf and GENVIEW_LOG=json measurements are metrics of CloudWatch, of the main node alone where there are several,
+ * and of the deployment that GENVIEW_DEPLOYMENT names.
  * Ends the process: 0 when done; a GenViewError's own code, with one line; 75 when stopped by SIGTERM, SIGINT, the notice that the spot
  * instance ends, or the end of its parent; 1 with a stack for anything else.
  */
@@ -28,7 +29,8 @@ export async function runProgram(stages: Readonly<Partial<Record<ProgramName, Lo
   const stop = new AbortController();
   const main = (env['AWS_BATCH_JOB_NODE_INDEX'] ?? '0') === (env['AWS_BATCH_JOB_MAIN_NODE_INDEX'] ?? '0');
   const fields = identity(argv, env);
-  const log = createLog(fields, process.stderr, env['GENVIEW_METRICS'] === 'emf' && main ? { metricsOf: String(fields['stage']) } : {});
+  const { GENVIEW_METRICS: metrics, GENVIEW_DEPLOYMENT: deployment } = env;
+  const log = createLog(fields, process.stderr, metrics === 'emf' && main ? { metricsOf: { stage: String(fields['stage']), ...(deployment && { deployment }) } } : {});
   const halt = (reason: string): void => {
     if (stop.signal.aborted) return;
     stop.abort(new GenViewError('Stopped', `stopped: ${reason}; run the same command again to continue`, { exitCode: ExitCode.TemporaryFailure }));

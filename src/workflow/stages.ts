@@ -94,9 +94,9 @@ export const batchStages: Readonly<Record<ProgramName, BatchStage>> = {
   'generate-views': { ...gpu, image: 'generation', shape: 'array', timeoutSeconds: 12 * hour, beside: 'shards' },
   'pair-similarity': { ...gpu, image: 'generation', timeoutSeconds: 6 * hour, beside: 'shards' },
   'pretrain': { ...gpu, image: 'pretraining', perVariant: true, sharedMemoryMiB: 4096, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
-  // Features of all images, and of their mirror images, are in memory.
+  // Features above 1 GiB are in a temporary file. The memory is for its pages: every epoch reads them in random order, ImageNet's 21 GB too.
   'linear-probe': { ...gpu, image: 'evaluation', perVariant: true, vcpus: 8, memoryMiB: 30_000, timeoutSeconds: 24 * hour, beside: 'probes' },
-  // One pass over the images, then comparisons with all their features: that asks for memory, and nothing waits for it.
+  // One pass over the images, whose features are compared with those of all validation images as they come: that asks for cores, and nothing waits for it.
   'nearest-neighbours': { ...single, ...cpuResources, image: 'evaluation', perVariant: true, timeoutSeconds: 12 * hour, beside: 'probes' },
   'semi-supervised': { ...gpu, image: 'evaluation', perVariant: true, timeoutSeconds: 24 * hour, beside: 'probes' },
 };

@@ -10,7 +10,6 @@ export interface ObjectCreated {
   readonly bucket: string;
   /** `recipes/….yaml`, or `datasets/<name>/_READY` */
   readonly key: string;
-  readonly etag: string;
   /** Of the object's version, in a bucket that keeps them. */
   readonly version: string;
 }
@@ -35,8 +34,9 @@ const mostAttempts = 20;
  * Starts the workflow for a recipe that was put into the bucket, or for the `recipe.yaml` beside a `_READY`.
  *
  * The execution's name says what is run: a recipe by its key and content, a dataset by its recipe's content and the version of `_READY`, since its
- * images may have changed and the recipe not. So the same event twice, and the same recipe put there twice, run once; after a failure the same
- * recipe, put there again, gets a new execution (`…-2`), which continues from what is done. Throws `RecipeNotFound`.
+ * images may have changed and the recipe not. The content is read, since the event's etag is not of the content where KMS encrypts the bucket. So the
+ * same event twice, and the same recipe put there twice, run once; after a failure the same recipe, put there again, gets a new execution (`…-2`),
+ * which continues from what is done. Throws `RecipeNotFound`.
  */
 export async function startRun(event: ObjectCreated, { client, stateMachine, store, log }: StartRunOptions): Promise<StartedRun> {
   const sdk = await import('@aws-sdk/client-sfn');
@@ -63,13 +63,19 @@ export async function startRun(event: ObjectCreated, { client, stateMachine, sto
 }
 
 /** The recipe that an object starts, and what its execution is named by. */
-async function recipeOf({ bucket, key, etag, version }: ObjectCreated): Promise<{ recipe: string; content: readonly string[] }> {
+async function recipeOf({ bucket, key, version }: ObjectCreated): Promise<{ recipe: string; content: readonly string[] }> {
   const ready = /^(.*\/)_READY$/.exec(key);
-  if (!ready) return { recipe: key, content: [key, etag] };
-  const recipe = `${ready[1]}recipe.yaml`;
-  const found = await openStore(`s3://${bucket}/`).head(recipe);
-  if (!found) throw new GenViewError('RecipeNotFound', `s3://${bucket}/${key} asks for a run, but there is no s3://${bucket}/${recipe}; put the recipe there (dataset.url: .) and then _READY again`);
-  return { recipe, content: [recipe, found.etag, version] };
+  const recipe = ready ? `${ready[1]}recipe.yaml` : key;
+  const store = openStore(`s3://${bucket}/`);
+  let bytes: Uint8Array;
+  try { bytes = await store.get(recipe); } catch (cause) {
+    if (!(cause instanceof GenViewError && cause.code === 'ObjectNotFound')) throw cause;
+    throw new GenViewError('RecipeNotFound', ready
+      ? `s3://${bucket}/${key} asks for a run, but there is no s3://${bucket}/${recipe}; put the recipe there (dataset.url: .) and then _READY again`
+      : `s3://${bucket}/${recipe} was removed before its run could start; put it there again to run it`, { cause });
+  }
+  const hash = createHash('sha256').update(bytes).digest('hex');
+  return { recipe, content: ready ? [recipe, hash, version] : [recipe, hash] };
 }
 
 /**

@@ -1,8 +1,9 @@
+import { writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { demoDataset, listDataset, readDatasetList } from '../../src/cloud/dataset.ts';
+import { demoDataset, listDataset, readDatasetList, uploadFolder } from '../../src/cloud/dataset.ts';
 import { inputsOf, localParts, refuseLocalParts } from '../../src/cloud/submit.ts';
 import { renderDemoDataset } from '../../src/demo/dataset.ts';
 import { silentLog } from '../../src/log.ts';
@@ -53,6 +54,36 @@ it('a dataset given as a list is counted by its lines, and its content is the li
   expect(await list('folders.jsonl', ['train/x/1.jpg', 'train/y/2.jpg', 'val/x/3.jpg'])).toMatchObject({ train: 2, val: 1 });
   expect((await list('split.jsonl', [{ path: 'a.jpg', split: 'train' }, { path: 'b.jpg', split: 'val' }])).content).not.toBe(split.content);
   await expect(list('bad.jsonl', ['a.jpg', { split: 'train' }])).rejects.toThrow(/bad\.jsonl line 2: must have a path or a url/);
+});
+
+it('a list put there again with the same images is the same dataset', async () => {
+  const content = async (name: string, text: string): Promise<string> => {
+    await put(name, text);
+    return (await readDatasetList(openStore(folder).url(name), 's3://bucket/images/', 0.25, context)).content;
+  };
+  const first = await content('one.jsonl', '"a.jpg"\n{"path":"b.jpg","etag":"1"}\n');
+  expect(await content('two.jsonl', '{"path":"a.jpg"}\n\n{"etag":"1","path":"b.jpg"}')).toBe(first);
+  expect(await content('three.jsonl', '"a.jpg"\n{"path":"b.jpg","etag":"2"}\n')).not.toBe(first);
+});
+
+it('an upload copies what is not there with the same bytes, and goes on after an interruption', async () => {
+  for (const [key, content] of [['u/train/a/1.jpg', '1234'], ['u/train/a/2.jpg', '2345'], ['u/val/a/3.jpg', '3456'], ['u/notes.txt', 'x']] as const) await put(key, content);
+  await put('v/train/a/2.jpg', '2345');
+  const from = openStore(path.join(folder, 'u')), to = openStore(path.join(folder, 'v'));
+  expect(await uploadFolder(from, to, context)).toEqual({ copied: 3, present: 1 });
+  expect(new TextDecoder().decode(await to.get('val/a/3.jpg'))).toBe('3456');
+  expect(await uploadFolder(from, to, context)).toEqual({ copied: 0, present: 4 });
+  await put('u/train/a/1.jpg', '4321');
+  expect(await uploadFolder(from, to, context)).toEqual({ copied: 1, present: 3 });
+  expect(new TextDecoder().decode(await to.get('train/a/1.jpg'))).toBe('4321');
+});
+
+it('an upload says which file was changed meanwhile, and does not leave it with the MD5 of what it was', async () => {
+  await put('w/1.jpg', 'as listed');
+  const from = openStore(path.join(folder, 'w')), to = openStore(path.join(folder, 'x'));
+  const log: typeof silentLog = { ...silentLog, progress(...all) { writeFileSync(path.join(folder, 'w/1.jpg'), 'as copied'); return silentLog.progress(...all); } };
+  await expect(uploadFolder(from, to, { ...context, log })).rejects.toThrow(/^file:.*\/w\/1\.jpg was changed while it was uploaded; run the same command again$/);
+  expect(await to.head('1.jpg')).toBeUndefined();
 });
 
 it('the embedded dataset has as many images as are said of it', async () => {

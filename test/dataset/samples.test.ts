@@ -180,6 +180,13 @@ describe('a sample source', () => {
     expect(await codeOf(collect(source.epoch(0, 0)))).toBe('SamplesMissing');
   });
 
+  it('gives no more samples than planned', async () => {
+    const source = await openSampleSource(await write(newFolder(), 31), 'v/', { split: 'train', shards }), given: DecodedSample[] = [];
+    const reading = (async () => { for await (const sample of source.all()) given.push(sample); })();
+    await expect(reading).rejects.toMatchObject({ code: 'SamplesMissing', message: expect.stringContaining('holds more than 31 train samples where plan.json says 31') });
+    expect(given.length).toBeLessThanOrEqual(31);
+  });
+
   it('names the image that cannot be decoded', async () => {
     const store = openStore(newFolder());
     await store.put('v/shard-00000.tar', writeSamples([{ key: '000000000', files: { 'orig.jpg': bytes('text'), json: bytes('{"index":0,"path":"train/a/b.jpg","split":"train"}') } }]));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { accuracyOf } from '../../src/evaluation/metrics.ts';
+import { accuracyMeter, accuracyOf } from '../../src/evaluation/metrics.ts';
 import { reference } from './reference.ts';
 
 describe('accuracy', () => {
@@ -22,6 +22,14 @@ describe('accuracy', () => {
 
   it('counts every class among the best five when there are fewer', () => {
     expect(accuracyOf(Float32Array.of(0.1, 0.9, 0.8, 0.2), Int32Array.of(0, 0), 2)).toEqual({ top1: 50, top5: 100 });
+  });
+
+  it('is that of all samples, in however many parts they come', () => {
+    const { scores, labels, classes } = reference.metrics;
+    const meter = accuracyMeter(classes);
+    for (let from = 0; from < labels.length; from += 7) meter.add(Float32Array.from(scores.slice(from * classes, (from + 7) * classes)), Int32Array.from(labels.slice(from, from + 7)));
+    expect(meter.accuracy()).toEqual(accuracyOf(Float32Array.from(scores), Int32Array.from(labels), classes));
+    expect(() => meter.add(new Float32Array(classes + 1), Int32Array.of(0))).toThrow(RangeError);
   });
 
   it('is 0 without samples', () => {

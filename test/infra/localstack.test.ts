@@ -59,6 +59,10 @@ describe('the localstack target', () => {
   it('can leave the plain functions to Lambda', () => {
     const template = Template.fromStack(createLocalStack(app({ functions: 'lambda', name: 'team' })));
     template.resourceCountIs('AWS::Lambda::Function', 3);
+    // Into one log that does not grow for ever, and no other: instead of the managed policy for all logs of the account.
+    template.allResourcesProperties('AWS::Lambda::Function', { LoggingConfig: { LogGroup: { Ref: Match.stringLikeRegexp('^FunctionsLog') } } });
+    template.hasResourceProperties('AWS::Logs::LogGroup', { RetentionInDays: 30 });
+    template.allResourcesProperties('AWS::IAM::Role', { ManagedPolicyArns: Match.absent() });
     template.hasResourceProperties('AWS::StepFunctions::Activity', { Name: 'team-report' });
     expect(Object.values(template.findResources('AWS::StepFunctions::Activity')).map((activity) => activity['Properties'].Name as string)).not.toContain('team-plan-views');
     template.hasResourceProperties('AWS::IAM::Policy', { PolicyDocument: { Statement: [Match.objectLike({ Action: 'lambda:InvokeFunction', Resource: [Match.anyValue(), Match.anyValue(), Match.anyValue()] })] } });

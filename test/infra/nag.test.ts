@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createLocalStack } from '../../infra/localstack-stack.ts';
 import { checkOptions, type OptionsInput } from '../../infra/options.ts';
 import { createStacks } from '../../infra/stacks.ts';
 import { testApp, type Json } from './support.ts';
@@ -14,11 +15,21 @@ let folder: string;
 beforeAll(() => { folder = mkdtempSync(path.join(os.tmpdir(), 'genview-nag-')); });
 afterAll(() => rmSync(folder, { recursive: true }));
 
+type Checks = (app: App) => AwsSolutionsChecks;
+const everything: Checks = (app) => Object.assign(new AwsSolutionsChecks(app), { isAcknowledged: () => false });
+
+/** The stacks of a deployment on AWS, changed. */
+const aws = (options: OptionsInput, change: (stacks: ReturnType<typeof createStacks>) => void = () => {}) => (app: App): void => change(createStacks(app, checkOptions(options)));
+const localstack = (context: Readonly<Record<string, string>>) => (app: App): void => {
+  for (const [key, value] of Object.entries(context)) app.node.setContext(key, value);
+  createLocalStack(app);
+};
+
 /** Findings of the AwsSolutions rules, `<construct> <finding>`, and what is acknowledged in the same form. */
-function check(options: OptionsInput, change: (stacks: ReturnType<typeof createStacks>) => void = () => {}, checks: (app: App) => AwsSolutionsChecks = (app) => new AwsSolutionsChecks(app)): { findings: string[]; acknowledged: string[] } {
+function check(create: (app: App) => void, checks: Checks = (app) => new AwsSolutionsChecks(app)): { findings: string[]; acknowledged: string[] } {
   const app = testApp(path.join(folder, String(Math.random())));
   Validations.of(app).addPlugins(checks(app));
-  change(createStacks(app, checkOptions(options)));
+  create(app);
   try { app.synth(); } catch (error) {
     if ((error as Error).name !== 'ValidationFailed' && !/[Vv]alidation failed/.test((error as Error).message)) throw error;
   }
@@ -31,27 +42,31 @@ function check(options: OptionsInput, change: (stacks: ReturnType<typeof createS
 }
 
 describe('cdk-nag (AwsSolutions)', { timeout: 180_000 }, () => {
-  it.each<[string, OptionsInput]>([
-    ['the defaults', {}],
-    ['everything chosen', { encryption: 'kms', network: { egress: 'endpoints' }, inputs: ['s3://other/data/'], monthlyBudget: 100, alarmEmail: 'ops@example.org', spot: false, cpuStages: ['pretrain'], retention: { intermediateDays: 90 } }],
-    ['an existing network and key', { encryption: 'arn:aws:kms:eu-west-1:123456789012:key/0a1b', network: { vpc: { id: 'vpc-1a', availabilityZones: ['a', 'b'], privateSubnets: ['subnet-1', 'subnet-2'] } } }],
-  ])('finds nothing that is not acknowledged with a reason, with %s', (_, options) => {
-    expect(check(options).findings).toEqual([]);
+  it.each<[string, (app: App) => void]>([
+    ['the defaults', aws({})],
+    ['everything chosen', aws({ encryption: 'kms', network: { egress: 'endpoints' }, inputs: ['s3://other/data/'], monthlyBudget: 100, alarmEmail: 'ops@example.org', spot: false, cpuStages: ['pretrain'], retention: { intermediateDays: 90 } })],
+    ['an existing network and key', aws({ encryption: 'arn:aws:kms:eu-west-1:123456789012:key/0a1b', network: { vpc: { id: 'vpc-1a', availabilityZones: ['a', 'b'], privateSubnets: ['subnet-1', 'subnet-2'] } } })],
+    ['activities for all that is to be done', localstack({})],
+    ['activities for jobs, and functions', localstack({ name: 'team', functions: 'lambda' })],
+  ])('finds nothing that is not acknowledged with a reason, with %s', (_, create) => {
+    expect(check(create).findings).toEqual([]);
   });
 
   it('would find a bucket that takes plain HTTP and keeps no access log, and a role that may do anything', () => {
-    expect(check({}, ({ stateful, stateless }) => {
+    expect(check(aws({}, ({ stateful, stateless }) => {
       new Bucket(stateful, 'Bare');
       new Role(stateless, 'Almighty', { assumedBy: new ServicePrincipal('ec2.amazonaws.com') }).addToPolicy(new PolicyStatement({ actions: ['s3:*'], resources: ['*'] }));
-    }).findings.toSorted()).toEqual([
+    })).findings.toSorted()).toEqual([
       'GenViewData/Bare/Resource AwsSolutions-S1', 'GenViewData/Bare/Resource AwsSolutions-S10',
       'GenViewWorkflow/Almighty/DefaultPolicy/Resource AwsSolutions-IAM5[Action::s3:*]', 'GenViewWorkflow/Almighty/DefaultPolicy/Resource AwsSolutions-IAM5[Resource::*]',
     ]);
   });
 
-  it('is told of nothing that it would not find', () => {
-    const { findings, acknowledged } = check({ encryption: 'kms' }, undefined, (app) => Object.assign(new AwsSolutionsChecks(app), { isAcknowledged: () => false }));
-    expect(acknowledged.length).toBeGreaterThan(50);
+  it.each<[string, (app: App) => void, number]>([
+    ['AWS', aws({ encryption: 'kms' }), 50], ['activities', localstack({}), 1], ['activities and functions', localstack({ functions: 'lambda' }), 1],
+  ])('is told of nothing that it would not find, on %s', (_, create, least) => {
+    const { findings, acknowledged } = check(create, everything);
+    expect(acknowledged.length).toBeGreaterThan(least);
     const stale = acknowledged.filter((entry) => {
       const [construct, id] = [entry.slice(0, entry.indexOf(' ')), entry.slice(entry.indexOf(' ') + 1).replace(/^.*::(?=AwsSolutions-)/, '')];
       return !findings.some((finding) => finding.startsWith(construct!) && finding.endsWith(` ${id}`));

@@ -20,7 +20,7 @@ describe('options', () => {
       name: 'genview', spot: true, cpuStages: [], inputs: [], encryption: 's3',
       gpuInstanceTypes: ['g5.xlarge', 'g5.2xlarge', 'g6.xlarge', 'g6.2xlarge', 'g6e.xlarge', 'g6e.2xlarge', 'g4dn.xlarge', 'g4dn.2xlarge'],
       maxVcpus: { gpu: 256, cpu: 64 },
-      training: { instanceType: 'g5.2xlarge', multiNode: false, nodes: 4, gpus: 1, zone: 0 },
+      training: { instanceType: 'g5.2xlarge', nodes: 4, gpus: 1, zone: 0 },
       network: { egress: 'nat', zones: 3 },
       retention: { logDays: 30, versionDays: 30 },
     });
@@ -66,7 +66,7 @@ describe('options', () => {
   });
 
   it('given by a program are checked in the same way', () => {
-    expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', multiNode: false, nodes: 2, gpus: 1, zone: 0 });
+    expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', nodes: 2, gpus: 1, zone: 0 });
     expect(refusal(() => checkOptions({ name: 'Upper' }))).toMatch(/options: name: expected up to 20 lower-case/);
   });
 });

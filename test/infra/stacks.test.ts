@@ -56,7 +56,7 @@ describe('every role', () => {
     expect(Object.values(resources(template, 'AWS::IAM::Role')).filter(({ ManagedPolicyArns }) => ManagedPolicyArns !== undefined)).toEqual([]);
     const anywhere = Object.values(resources(template, 'AWS::IAM::Policy')).flatMap(({ PolicyDocument }) => (PolicyDocument.Statement as Json[]).filter(({ Resource }) => [Resource].flat().includes('*')).flatMap(({ Action }) => Action as string | string[]));
     expect([...new Set(anywhere)].toSorted()).toEqual([
-      'batch:DescribeJobs', 'ec2:DescribeTags', 'ecr:GetAuthorizationToken', 'ecs:DiscoverPollEndpoint',
+      'batch:DescribeJobs', 'batch:ListJobs', 'ec2:DescribeTags', 'ecr:GetAuthorizationToken', 'ecs:DiscoverPollEndpoint',
       ...['CreateLogDelivery', 'DeleteLogDelivery', 'DescribeLogGroups', 'DescribeResourcePolicies', 'GetLogDelivery', 'ListLogDeliveries', 'PutResourcePolicy', 'UpdateLogDelivery'].map((name) => `logs:${name}`),
       ...['GetSamplingRules', 'GetSamplingTargets', 'PutTelemetryRecords', 'PutTraceSegments'].map((name) => `xray:${name}`),
     ]);

@@ -53,9 +53,9 @@ describe('the bucket', () => {
 });
 
 describe('log groups', () => {
-  it('are one for each stage, the trigger, the state machine and the network, and forget after 30 days', () => {
+  it('are one for each stage, the triggers, the state machine and the network, and forget after 30 days', () => {
     const groups = Object.values(resources(standard, 'AWS::Logs::LogGroup'));
-    expect(groups.map(({ LogGroupName }) => LogGroupName as string).toSorted()).toEqual([...[...stageNames, 'start-run', 'network'].map((name) => `/genview/${name}`), '/aws/vendedlogs/states/genview'].toSorted());
+    expect(groups.map(({ LogGroupName }) => LogGroupName as string).toSorted()).toEqual([...[...stageNames, 'start-run', 'stop-jobs', 'network'].map((name) => `/genview/${name}`), '/aws/vendedlogs/states/genview'].toSorted());
     expect(groups.every(({ RetentionInDays }) => RetentionInDays === 30)).toBe(true);
     expect(Object.values(resources(synthesize({ name: 'team', retention: { logDays: 90 } }), 'AWS::Logs::LogGroup')).filter(({ LogGroupName, RetentionInDays }) => /\/team(\/|$)/.test(LogGroupName) && RetentionInDays === 90)).toHaveLength(groups.length);
   });

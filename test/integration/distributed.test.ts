@@ -25,12 +25,12 @@ async function freePort(): Promise<number> {
 }
 
 /** Starts a process for each list of arguments, with the variables of an AWS Batch multi-node job; resolves to their exit statuses or signals. */
-async function nodes(processes: readonly (readonly string[])[]): Promise<(number | string)[]> {
+async function nodes(processes: readonly (readonly string[])[], more: NodeJS.ProcessEnv = {}): Promise<(number | string)[]> {
   const port = await freePort();
   return Promise.all(processes.map((argv, rank) => {
     const env = processes.length === 1 ? process.env : {
       ...process.env, GENVIEW_RENDEZVOUS_PORT: String(port), AWS_BATCH_JOB_ID: 'test', AWS_BATCH_JOB_NODE_INDEX: String(rank), AWS_BATCH_JOB_NUM_NODES: String(processes.length),
-      AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', GENVIEW_THREADS: '1', ...(rank > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }),
+      AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', GENVIEW_THREADS: '1', ...(rank > 0 && { AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1' }), ...more,
     };
     const child = spawn(process.execPath, ['--import', 'tsx', ...argv], { env, stdio: ['ignore', 'ignore', 'pipe'] });
     let errors = '';
@@ -102,6 +102,19 @@ describe('pretraining on several processes', () => {
     for (const [i, line] of one.entries()) {
       expect(two[i]!.quality, `quality of step ${i}`).toBeCloseTo(line.quality!, 6);
       expect(Math.abs(two[i]!.loss / line.loss - 1), `loss of step ${i}`).toBeLessThan(1e-5);
+    }
+  });
+
+  it('runs several processes on a machine, one for each of its GPUs, to the bytes of as many machines with one', async () => {
+    const recipe = pretrainingRecipe({ nodes: 3, batch: 6, backbone: { name: 'resnet-small', stem: 'cifar', width: 8, norm: 'none' } });
+    const runs = await Promise.all(['single', 'shared'].map((folder) => writeRun(path.join(root, folder), { three: recipe })));
+    const argv = (run: string): string[] => [program('../../containers/pretraining/main.ts'), 'pretrain', '--run', run, '--variant', 'three'];
+    expect(await nodes([argv(runs[0]!), argv(runs[0]!), argv(runs[0]!)])).toEqual([0, 0, 0]);
+    // The second machine has one process of the two that it could have.
+    expect(await nodes([argv(runs[1]!), argv(runs[1]!)], { GENVIEW_PROCESSES_PER_NODE: '2', GENVIEW_PROCESSES: '3', GENVIEW_DEVICE: 'cpu' })).toEqual([0, 0]);
+    for (const key of ['encoder.safetensors', 'checkpoint.safetensors', 'metrics.jsonl']) {
+      const [single, shared] = await Promise.all(['single', 'shared'].map((folder) => readFile(path.join(root, folder, 'pretrain/three', key))));
+      expect(shared!.equals(single!), key).toBe(true);
     }
   });
 });

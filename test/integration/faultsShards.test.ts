@@ -68,7 +68,7 @@ function submit(stage: ProgramName, run: string, size: number, options: { logs: 
   });
   return Promise.resolve(batch.submitJob(
     { JobName: stage, JobDefinition: stage, JobQueue: 'gpu', ArrayProperties: { Size: size }, ContainerOverrides: { Command: [stage, '--run', run] } },
-    { signal: new AbortController().signal, state: stage, submitted: () => {} },
+    { signal: new AbortController().signal, submitted: () => {} },
   ));
 }
 

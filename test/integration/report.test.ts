@@ -15,6 +15,7 @@ import { planViews } from '../../src/stages/planViews.ts';
 import { resolveRecipe } from '../../src/stages/resolveRecipe.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { execute } from '../../src/workflow/asl/interpreter.ts';
+import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
 import { buildWorkflow } from '../../src/workflow/definition.ts';
 import { HistoryFile } from '../../src/workflow/historyFile.ts';
 import { localRefs } from '../../src/workflow/local.ts';
@@ -78,6 +79,8 @@ async function runWorkflow(recipe: string, store: string): Promise<string> {
         await history.save();
         return { Payload: await functions[FunctionName]!(Payload as never) };
       },
+      // No variant has several nodes.
+      ...submittedJobs(async () => { throw new Error('not used'); }).handlers,
       'states:::batch:submitJob.sync': async (argument) => {
         const { ContainerOverrides: { Command: [stage, , url, , variant] }, ArrayProperties } = argument as { ContainerOverrides: { Command: string[] }; ArrayProperties?: { Size: number } };
         last = last.then(async () => {

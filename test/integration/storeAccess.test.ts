@@ -14,6 +14,7 @@ import type { RunPlan } from '../../src/stages/contract.ts';
 import { openStore, readJson } from '../../src/storage/index.ts';
 import type { Json } from '../../src/workflow/asl/definition.ts';
 import { execute } from '../../src/workflow/asl/interpreter.ts';
+import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
 import { buildWorkflow, type WorkflowOutput } from '../../src/workflow/definition.ts';
 import { localRefs } from '../../src/workflow/local.ts';
 import { lambdaNames } from '../../src/workflow/stages.ts';
@@ -107,6 +108,8 @@ describe.skipIf(missing)('with nothing but the rights of its role', () => {
           const args = Object.entries(Payload).flatMap(([name, value]) => value === null ? [] : [`--${name}`, value]);
           return { StatusCode: 200, Payload: JSON.parse(await inTurn(() => stage(FunctionName, args))) as Json };
         },
+        // No variant has several nodes.
+        ...submittedJobs(async () => { throw new Error('not used'); }).handlers,
         'states:::batch:submitJob.sync': async (argument) => {
           const { JobDefinition, ArrayProperties, ContainerOverrides: { Command: [name, ...args] } } = argument as { JobDefinition: StageName; ArrayProperties?: { Size: number }; ContainerOverrides: { Command: [StageName, ...string[]] } };
           for (let shard = 0; shard < (ArrayProperties?.Size ?? 1); shard++) await inTurn(() => stage(name, [...args, ...(ArrayProperties ? ['--shard', String(shard)] : [])]));

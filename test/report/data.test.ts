@@ -2,6 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { baselineOf, listMissing, samplingError, seedGroups, spreadOf, stageTimes, thinOut, withGains, type HistoryLine, type VariantReport } from '../../src/report/data.ts';
 import { execute } from '../../src/workflow/asl/interpreter.ts';
 import type { HistoryEvent } from '../../src/workflow/asl/history.ts';
+import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
+import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { localRefs } from '../../src/workflow/local.ts';
 import { smallRecipe } from '../stages/smallRun.ts';
 import { VirtualClock } from '../workflow/virtualClock.ts';
 
@@ -127,6 +130,27 @@ describe('times of the stages', () => {
       { name: 'Probe (slow)', start: 18, seconds: 1 },
       { name: 'Report', start: 19, seconds: 2 },
     ]);
+  });
+
+  test('a job of several nodes is one stage, however often it is looked at', async () => {
+    const clock = new VirtualClock(), lines: HistoryEvent[] = [];
+    const nodes = submittedJobs(async (_argument, { submitted, signal }) => { submitted({ JobId: 'n', JobName: 'n' }); await clock.sleep(100_000, signal); return { JobId: 'n', Status: 'SUCCEEDED' }; });
+    const payloads: Record<string, object> = { 'resolve-recipe': { run: 'r', runId: 'r', variants: [{ name: 'gen', nodes: 2 }] }, 'shard-dataset': { continuation: null, shards: 2 }, 'report': { report: 'r' } };
+    await execute(buildWorkflow(localRefs), { recipe: 'r', store: 's' }, {
+      clock, onEvent: (event) => lines.push(event),
+      handlers: {
+        'states:::lambda:invoke': async (argument) => ({ Payload: payloads[(argument as { FunctionName: string }).FunctionName] ?? {} }),
+        'states:::batch:submitJob.sync': async () => ({}),
+        ...nodes.handlers,
+      },
+    });
+    const times = stageTimes(lines as unknown as HistoryLine[]);
+    expect(times.map(({ name }) => name).toSorted()).toEqual([
+      'AnalyzeForeground', 'FitForeground', 'GenerateViews', 'LinearProbe (gen)', 'NearestNeighbours (gen)', 'PairSimilarity', 'PlanViews', 'PretrainNodes (gen)', 'Report', 'ResolveRecipe', 'SemiSupervised (gen)', 'ShardDataset',
+    ]);
+    const { seconds } = times.find(({ name }) => name === 'PretrainNodes (gen)')!;
+    expect(seconds).toBeGreaterThanOrEqual(100);
+    expect(seconds).toBeLessThan(107);
   });
 
   test('a stage that has not ended has no time', async () => {

@@ -53,10 +53,11 @@ async function make(store: ObjectStore, dataset: Parameters<typeof prepare>[1], 
 const row = (i: number): string => ['images', encodeURIComponent(images.key(i)).replaceAll('%2F', '/'), String(images.size(i)), images.etag(i)].map((value) => `"${value}"`).join(',');
 
 async function writeInventory(store: ObjectStore, name: string, files: readonly (readonly string[])[], changes: object = {}): Promise<string> {
-  const keys = files.map((_, i) => `${name}/data/${i}.csv.gz`);
-  for (const [i, rows] of files.entries()) await store.put(keys[i]!, gzipSync(rows.map((line) => `${line}\n`).join('')));
+  const data = files.map((rows, i) => ({ key: `${name}/data/${i}.csv.gz`, bytes: gzipSync(rows.map((line) => `${line}\n`).join('')) }));
+  for (const { key, bytes } of data) await store.put(key, bytes);
   await writeJson(store, `${name}/2026-11-25T01-00Z/manifest.json`, {
-    sourceBucket: 'images', destinationBucket: `arn:aws:s3:::${store.root.slice('s3://'.length, -1)}`, fileFormat: 'CSV', fileSchema: 'Bucket, Key, Size, ETag', files: keys.map((key) => ({ key })), ...changes,
+    sourceBucket: 'images', destinationBucket: `arn:aws:s3:::${store.root.slice('s3://'.length, -1)}`, fileFormat: 'CSV', fileSchema: 'Bucket, Key, Size, ETag', 
+    files: data.map(({ key, bytes }) => ({ key, size: bytes.length, MD5checksum: createHash('md5').update(bytes).digest('hex') })), ...changes,
   });
   return store.url(`${name}/2026-11-25T01-00Z/manifest.json`);
 }
@@ -88,6 +89,20 @@ describe('a dataset given as an S3 Inventory', () => {
     await store.put('torn/data/0.csv.gz', gzipSync(Array.from({ length: 400 }, (_, i) => `${row(i)}\n`).join('')).subarray(0, 3000));
     expect(await failure([[row(0)]], { files: [{ key: 'torn/data/0.csv.gz' }] })).toMatch(/^ListInvalid: s3:\/\/store-faults\/torn\/data\/0\.csv\.gz is not a whole gzip file/);
   });
+});
+
+it('an inventory whose file is not the one of the manifest is refused, however the calls are cut', async () => {
+  const store = openStore('s3://store-replaced/'), url = await writeInventory(store, 'i', [[row(0), row(1)], [row(2), row(3), row(4)]]);
+  // As well-formed as the one it stands for.
+  await store.put('i/data/1.csv.gz', gzipSync(`${row(2)}\n${row(3)}\n${row(5)}\n`));
+  for (const limits of [{}, { objects: 1, saveEvery: 0 }]) {
+    const { run, prefix } = await prepare(store, { url: 's3://images/', list: url });
+    let continuation: string | null = null, calls = 0;
+    const all = async (): Promise<void> => { do { calls++; ({ continuation } = await shardDataset({ run, continuation }, context, limits)); } while (continuation !== null); };
+    await expect(all()).rejects.toMatchObject({ code: 'ListInvalid', message: expect.stringMatching(/^s3:\/\/store-replaced\/i\/data\/1\.csv\.gz is not the file that its list names: its MD5 is [0-9a-f]{32}, the manifest's MD5checksum [0-9a-f]{32}; copy it again, or take another inventory$/) as string });
+    expect(calls > 1).toBe('objects' in limits);
+    for await (const { key } of store.list(`${prefix}listing/`)) throw new Error(`${key} is left over`);
+  }
 });
 
 describe('a dataset given as JSON lines', () => {

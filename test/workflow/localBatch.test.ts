@@ -27,7 +27,8 @@ async function submit(behaviour: string, request: Record<string, Json> = {}, opt
   const batch = new LocalBatch({ display: new Display(log, undefined), cores: 2, variants: () => [1], program: () => program, grace: 2000, ...options });
   const job: Record<string, Json> = { JobName: 'job', JobDefinition: 'fit-foreground', JobQueue: 'gpu', ...('NodeOverrides' in request ? {} : { ContainerOverrides: { Command: ['fit-foreground', '--run', 'file:///x/'] } }), ...request };
   try {
-    return { job: await batch.submitJob(job, { signal, state: 'S', submitted: (output) => said.push(`submitted ${(output as { JobName: string }).JobName}`) }) as Record<string, any> };
+    const context = { signal, submitted: (output: Json) => said.push(`submitted ${(output as { JobName: string }).JobName}`) };
+    return { job: await ('NodeOverrides' in request ? batch.run(job, context) : batch.submitJob(job, context)) as Record<string, any> };
   } catch (error) {
     if (!(error instanceof StatesError)) throw error;
     return { error, ...(error.error === 'States.TaskFailed' && { cause: JSON.parse(error.cause) as Record<string, any> }) };
@@ -107,7 +108,7 @@ describe('a single job', () => {
   });
 
   it('refuses what it does not implement', async () => {
-    for (const request of [{ Tags: {} }, { ArrayProperties: { Size: 1 } }, { ArrayProperties: { Size: 10_001 } }, { JobName: 'a b' }, { JobDefinition: 'other' }, { JobDefinition: 'pretrain-nodes' }, { ContainerOverrides: { Command: [] } }] as Record<string, Json>[]) {
+    for (const request of [{ DependsOn: [] }, { Tags: { name: 1 } }, { ArrayProperties: { Size: 1 } }, { ArrayProperties: { Size: 10_001 } }, { JobName: 'a b' }, { JobDefinition: 'other' }, { JobDefinition: 'pretrain-nodes' }, { ContainerOverrides: { Command: [] } }] as Record<string, Json>[]) {
       expect((await submit('succeed', request)).error?.error).toBe('Batch.ClientException');
     }
   });
@@ -151,6 +152,55 @@ describe('a multi-node job', () => {
     expect(main.env.AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS).toBeUndefined();
     expect(other.env).toMatchObject({ AWS_BATCH_JOB_NODE_INDEX: '1', AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1', GENVIEW_RENDEZVOUS_PORT: main.env.GENVIEW_RENDEZVOUS_PORT });
     expect(notes()).toContain('stopped 1');
+  });
+});
+
+describe('a job that is submitted and looked at', () => {
+  const open = (behaviour: string) => {
+    process.env['FIXTURE_BEHAVIOUR'] = behaviour;
+    const batch = new LocalBatch({ display: new Display(log, undefined), cores: 4, variants: () => [2], program: () => program, grace: 2000 });
+    const stop = new AbortController();
+    const context = { signal: stop.signal, state: 'S', heartbeat: () => {}, submitted: () => {} };
+    const { 'states:::aws-sdk:batch:submitJob': submitJob, 'states:::aws-sdk:batch:describeJobs': describeJobs } = batch.handlers;
+    return {
+      batch, stop,
+      submit: async (request: Record<string, Json>) => await submitJob!({ JobName: 'job', JobQueue: 'training', Tags: { 'genview:execution': 'e' }, ...request }, context) as { JobId: string; JobName: string },
+      look: async (...ids: string[]) => (await describeJobs!({ Jobs: ids }, context) as { Jobs: Record<string, Json>[] }).Jobs,
+    };
+  };
+
+  it('runs beside the workflow and is described as Batch would', async () => {
+    const { batch, submit, look } = open('nodes');
+    const { JobId, JobName } = await submit(nodes(2));
+    expect(JobName).toBe('job');
+    expect(await look(JobId, 'unknown')).toEqual([{ JobId, JobName, Status: 'RUNNING' }]);
+    await batch.settled();
+    expect(await look(JobId)).toMatchObject([{ JobId, JobName, Status: 'SUCCEEDED', NodeProperties: { MainNode: 0, NumNodes: 2 } }]);
+  });
+
+  it('has failed when its main node has, with the reason', async () => {
+    const { batch, submit, look } = open('user-error');
+    const { JobId } = await submit(nodes(2));
+    await batch.settled();
+    expect(await look(JobId)).toMatchObject([{ Status: 'FAILED', StatusReason: 'DatasetMissing: there are no files at x: y; look there', Container: { ExitCode: 2 } }]);
+  });
+
+  it('ends with the part of the workflow that submitted it', async () => {
+    const { batch, stop, submit } = open('wait');
+    await submit(nodes(2));
+    await until(() => existsSync(join(folder, 'seen0-1.json')) && existsSync(join(folder, 'seen1-1.json')));
+    stop.abort(new Error('enough'));
+    await batch.settled();
+    expect(alive((seen('0-1') as { pid: number }).pid) || alive((seen('1-1') as { pid: number }).pid)).toBe(false);
+  });
+
+  it('is refused at once when its request does not fit', async () => {
+    await expect(open('succeed').submit({ ...nodes(2), DependsOn: [] })).rejects.toMatchObject({ error: 'Batch.ClientException', cause: expect.stringContaining('DependsOn') as string });
+  });
+
+  it('may have several nodes, which one that is awaited may not, as in AWS', async () => {
+    const batch = new LocalBatch({ display: new Display(log, undefined), variants: () => [1] });
+    await expect(batch.submitJob({ JobName: 'job', JobQueue: 'training', ...nodes(2) }, { signal: new AbortController().signal, submitted: () => {} })).rejects.toMatchObject({ error: 'Batch.AWSBatchException' });
   });
 });
 

@@ -64,9 +64,9 @@ describe('a program', () => {
   });
 
   it.concurrent('makes a metric of its duration where CloudWatch reads the log, on the main node alone', async () => {
-    const env = { GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', AWS_BATCH_JOB_NUM_NODES: '2', AWS_BATCH_JOB_MAIN_NODE_INDEX: '0' };
+    const env = { GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: 'team', AWS_BATCH_JOB_NUM_NODES: '2', AWS_BATCH_JOB_MAIN_NODE_INDEX: '0' };
     const metrics = async (node: string) => (await run(['pretrain', '--run', 'r', '--variant', 'v'], { ...env, AWS_BATCH_JOB_NODE_INDEX: node }))[1].trim().split('\n').flatMap(metricsOf);
-    expect((await metrics('0')).map(({ namespace, dimensions, name }) => [namespace, dimensions, name])).toEqual([['GenView', { Stage: 'pretrain' }, 'StageDuration']]);
+    expect((await metrics('0')).map(({ namespace, dimensions, name }) => [namespace, dimensions, name])).toEqual([['GenView', { Deployment: 'team', Stage: 'pretrain' }, 'StageDuration']]);
     expect(await metrics('1')).toEqual([]);
   });
 

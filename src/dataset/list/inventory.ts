@@ -11,12 +11,12 @@ const manifestSchema = z.object({
   destinationBucket: z.string().min(1),
   fileFormat: z.string(),
   fileSchema: z.string(),
-  files: z.array(z.object({ key: z.string().min(1) })),
+  files: z.array(z.object({ key: z.string().min(1), MD5checksum: z.string().regex(/^[0-9a-f]{32}$/i, 'must be 32 hexadecimal digits').optional() })),
 });
 
 /**
  * The `manifest.json` of an S3 Inventory with its gzipped CSV files: in the destination bucket, or, for a copy of the inventory in a folder, in
- * `../data/`. Only current versions of objects under the root count. Throws `ListInvalid`.
+ * `../data/`. Each is checked by the MD5 that the manifest gives of it, when it is read to its end. Only current versions of objects under the root count. Throws `ListInvalid`.
  */
 export async function openInventory(store: ObjectStore, key: string, root: string): Promise<Pick<ListFile, 'files' | 'parse'>> {
   const url = store.url(key);
@@ -34,7 +34,7 @@ export async function openInventory(store: ObjectStore, key: string, root: strin
   const local = store.root.startsWith('file:');
   const data = local ? openStore(new URL('../data/', store.root).href) : openStore(`s3://${destinationBucket.replace(/^arn:[^:]*:s3:::/, '')}/`);
   return {
-    files: files.map(({ key: file }) => ({ store: data, key: local ? file.slice(file.lastIndexOf('/') + 1) : file, gzip: /\.gz$/i.test(file) })),
+    files: files.map(({ key: file, MD5checksum: md5 }) => ({ store: data, key: local ? file.slice(file.lastIndexOf('/') + 1) : file, gzip: /\.gz$/i.test(file), ...(md5 !== undefined && { md5 }) })),
     parse: inventoryLine(columns, root.slice(bucketRoot.length), sourceBucket),
   };
 }

@@ -1,9 +1,10 @@
-import { pipeline } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { GenViewError } from '../../errors.ts';
 import { kindOfList } from '../../recipe/location.ts';
 import type { Split } from '../../stages/contract.ts';
 import { splitUrl } from '../../storage/index.ts';
+import { checkMd5 } from '../../storage/md5.ts';
 import type { ObjectStore } from '../../storage/objectStore.ts';
 import { openInventory } from './inventory.ts';
 import { jsonLinesList } from './jsonLines.ts';
@@ -20,7 +21,13 @@ export interface ListedEntry {
 
 /** A dataset given as a list: files of lines, each of which names an image or nothing. */
 export interface ListFile {
-  readonly files: readonly { readonly store: ObjectStore; readonly key: string; readonly gzip: boolean }[];
+  readonly files: readonly {
+    readonly store: ObjectStore;
+    readonly key: string;
+    readonly gzip: boolean;
+    /** Of the file as it is stored, in hexadecimal, where the list tells. */
+    readonly md5?: string;
+  }[];
   /** Etag of the file that `dataset.list` names. */
   readonly version: string;
   /** Image of a line; `other` for a file that is none, undefined for a line that does not count. Throws an Error that says what is wrong with the line. */
@@ -48,15 +55,25 @@ export function lineInvalid(list: ListFile, file: number, line: number, why: str
 
 const newline = 10;
 
-/** Lines of a file, some at a time, without their ends. Throws `ListInvalid` when the file is not a whole gzip file, or no text. */
+/**
+ * Lines of a file, some at a time, without their ends. Throws `ListInvalid` when the file is not a whole gzip file, or no text; and, at its end, when
+ * its MD5 is not the one that the list gives: whoever stops before has lines that nobody has checked.
+ */
 export async function* readListLines(list: ListFile, file: number): AsyncGenerator<string[]> {
-  const { store, key, gzip } = list.files[file]!;
+  const { store, key, gzip, md5 } = list.files[file]!;
   const source = await store.getStream(key);
+  const damaged = (found: string): GenViewError => new GenViewError('ListInvalid', `${store.url(key)} is not the file that its list names: its MD5 is ${found}, the manifest's MD5checksum ${md5}; copy it again, or take another inventory`);
   const decoder = new TextDecoder('utf-8', { fatal: true });
   const text = (bytes: Buffer): string[] => {
     try { return decoder.decode(bytes).split(/\r?\n/); } catch { throw new GenViewError('ListInvalid', `${store.url(key)} is not a text file in UTF-8`); }
   };
-  const bytes = gzip ? pipeline(source, createGunzip(), () => {}) : source;
+  let whole = md5 === undefined;
+  const check = async function* (sum: string): AsyncGenerator<Uint8Array> {
+    yield* checkMd5(source, sum, damaged);
+    whole = true;
+  };
+  const checked = md5 === undefined ? source : Readable.from(check(md5), { objectMode: false });
+  const bytes = gzip ? pipeline(checked, createGunzip(), () => {}) : checked;
   let rest: Buffer[] = [];
   try {
     for await (const chunk of bytes as AsyncIterable<Buffer>) {
@@ -71,5 +88,7 @@ export async function* readListLines(list: ListFile, file: number): AsyncGenerat
   } finally {
     source.destroy();
   }
+  // Zeros behind the end of the gzip data, which it does not read.
+  if (!whole) throw new GenViewError('ListInvalid', `${store.url(key)} is not a whole gzip file (more bytes behind its end)`);
   if (rest.length > 0) yield text(Buffer.concat(rest));
 }

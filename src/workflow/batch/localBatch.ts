@@ -8,12 +8,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import type { Json } from '../asl/definition.ts';
 import { StatesError } from '../asl/errors.ts';
-import type { TaskContext } from '../asl/interpreter.ts';
+import type { TaskContext, TaskHandler } from '../asl/interpreter.ts';
 import type { Display, JobView } from '../display.ts';
 import { batchStages, jobDefinitionNames, localThreads, programOf, type BatchStage, type ImageName, type JobDefinitionName, type ProgramName, type RetryStrategy } from '../stages.ts';
 import { JobLog } from './jobLog.ts';
 import { runProcess, type ProcessEnd } from './process.ts';
 import { Slots } from './slots.ts';
+import { submittedJobs, type SubmittedJobs } from './submittedJobs.ts';
 
 export interface LocalBatchOptions {
   readonly display: Display;
@@ -45,6 +46,7 @@ const submitJob = z.strictObject({
     NumNodes: z.int().min(1).max(1000),
     NodePropertyOverrides: z.tuple([z.strictObject({ TargetNodes: z.literal('0:'), ContainerOverrides: command })]),
   }).optional(),
+  Tags: z.record(z.string().max(128), z.string().max(256)).optional(),
 }).refine((job) => (job.JobDefinition === 'pretrain-nodes') === (job.NodeOverrides !== undefined) && (job.NodeOverrides === undefined) !== (job.ContainerOverrides === undefined),
   'a multi-node job has NodeOverrides, any other has ContainerOverrides');
 type SubmitJob = z.infer<typeof submitJob>;
@@ -76,16 +78,30 @@ export class LocalBatch {
   readonly #stages: Readonly<Record<ProgramName, BatchStage>>;
   readonly #cores: number;
   readonly #slots: Slots;
+  readonly #submitted: SubmittedJobs;
 
   constructor(options: LocalBatchOptions) {
     this.#options = options;
     this.#stages = options.stages ?? batchStages;
     this.#cores = options.cores ?? availableParallelism();
     this.#slots = new Slots(this.#cores);
+    this.#submitted = submittedJobs((argument, context) => this.run(argument, context));
   }
 
-  /** Handler of `states:::batch:submitJob.sync`. Fails with `States.TaskFailed` and the job's description as the cause. */
-  readonly submitJob = (argument: Json, context: Pick<TaskContext, 'signal' | 'submitted' | 'state'>): Promise<object> => this.run(argument, context);
+  /** Handlers of Batch's resources. `states:::batch:submitJob.sync` fails with `States.TaskFailed` and the job's description as the cause, and as in AWS takes no multi-node job. */
+  get handlers(): Readonly<Record<string, TaskHandler>> {
+    return { 'states:::batch:submitJob.sync': this.submitJob, ...this.#submitted.handlers };
+  }
+
+  readonly submitJob = async (argument: Json, context: Pick<TaskContext, 'signal' | 'submitted'>): Promise<object> => {
+    if (argument !== null && typeof argument === 'object' && 'NodeOverrides' in argument) throw new StatesError('Batch.AWSBatchException', 'Container overrides should not be set for a multi-node parallel job');
+    return this.run(argument, context);
+  };
+
+  /** Resolves when no job is running that was submitted without being awaited. */
+  settled(): Promise<void> {
+    return this.#submitted.settled();
+  }
 
   /** The same for one block of an array job's children, and with what the job itself says of its run. */
   async run(argument: unknown, context: Pick<TaskContext, 'signal' | 'submitted'>, options: RunOptions = {}): Promise<object> {

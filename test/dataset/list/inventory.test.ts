@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { csvValues } from '../../../src/dataset/list/inventory.ts';
-import { openListFile } from '../../../src/dataset/list/listFile.ts';
+import { openListFile, readListLines } from '../../../src/dataset/list/listFile.ts';
 import { openStore } from '../../../src/storage/index.ts';
 
 const base = mkdtempSync(path.join(os.tmpdir(), 'genview-inventory-'));
@@ -13,7 +15,7 @@ let count = 0;
 const manifest = {
   sourceBucket: 'pictures', destinationBucket: 'arn:aws:s3:::inventories', version: '2016-11-30', creationTimestamp: '1790000000000', fileFormat: 'CSV',
   fileSchema: 'Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass',
-  files: [{ key: 'reports/pictures/all/data/one.csv.gz', size: 1, MD5checksum: '0' }],
+  files: [{ key: 'reports/pictures/all/data/one.csv.gz', size: 1, MD5checksum: 'f11166069f1990abeb9c97ace9cdfabc' }],
 };
 
 async function open(changes: object | string, root = 's3://pictures/set/') {
@@ -26,7 +28,7 @@ const message = (promise: Promise<unknown>): Promise<string> => promise.then(() 
 describe('an S3 Inventory', () => {
   it('has its files beside the manifest when it is a copy in a folder', async () => {
     const { files } = await open({});
-    expect(files.map(({ store, key, gzip }) => ({ url: store.url(key), gzip }))).toEqual([{ url: expect.stringMatching(/\/\d+\/data\/one\.csv\.gz$/) as string, gzip: true }]);
+    expect(files.map(({ store, key, ...file }) => ({ url: store.url(key), ...file }))).toEqual([{ md5: 'f11166069f1990abeb9c97ace9cdfabc', url: expect.stringMatching(/\/\d+\/data\/one\.csv\.gz$/) as string, gzip: true }]);
   });
 
   it('names current images under the root, their keys decoded', async () => {
@@ -49,11 +51,26 @@ describe('an S3 Inventory', () => {
     expect(() => parse('"pictures","a.jpg')).toThrow('a quoted value is not closed');
   });
 
+  it('is read to its last byte, so that its MD5 says something', async () => {
+    const store = openStore(path.join(base, String(count++))), bytes = gzipSync('a\nb\n');
+    const read = async (content: Uint8Array, md5 = createHash('md5').update(bytes).digest('hex')): Promise<string[]> => {
+      await store.put('f.csv.gz', content);
+      const lines = [];
+      for await (const some of readListLines({ files: [{ store, key: 'f.csv.gz', gzip: true, md5 }], version: '', parse: () => undefined }, 0)) lines.push(...some);
+      return lines;
+    };
+    expect(await read(bytes)).toEqual(['a', 'b']);
+    await expect(read(bytes, '0'.repeat(32))).rejects.toThrow(/^file:.*\/f\.csv\.gz is not the file that its list names: its MD5 is [0-9a-f]{32}, the manifest's MD5checksum 0{32}; copy it again/);
+    // Zeros behind it, which gzip does not mind: a few, and more than are read at once.
+    for (const zeros of [10, 2 ** 22]) await expect(read(Buffer.concat([bytes, Buffer.alloc(zeros)]))).rejects.toThrow(/\/f\.csv\.gz is not (the file that its list names: its MD5 is|a whole gzip file \(more bytes behind its end\)$)/);
+  });
+
   it('is refused, with the reason and the file, when it cannot be read', async () => {
     for (const fileFormat of ['Parquet', 'ORC']) expect(await message(open({ fileFormat }))).toMatch(new RegExp(`^ListInvalid: file:.*/manifest\\.json: fileFormat ${fileFormat} cannot be read; configure the inventory with output format CSV$`));
     expect(await message(open({ fileSchema: 'Bucket, Key, Size' }))).toMatch(/^ListInvalid: .*fileSchema has no ETag; add Size and ETag/);
     expect(await message(open({ fileSchema: 'Bucket, Key' }))).toMatch(/fileSchema has no Size and no ETag/);
     expect(await message(open({ files: [{ size: 1 }] }))).toMatch(/^ListInvalid: .*is no manifest of an S3 Inventory: files\.0\.key: /);
+    expect(await message(open({ files: [{ key: 'a.csv.gz', MD5checksum: 'none' }] }))).toMatch(/files\.0\.MD5checksum: must be 32 hexadecimal digits$/);
     expect(await message(open({}, 's3://elsewhere/set/'))).toMatch(/^ListInvalid: .*is of bucket pictures, but dataset\.url is s3:\/\/elsewhere\/set\/$/);
     expect(await message(open('{'))).toMatch(/^JsonInvalid: .*manifest\.json is not valid JSON/);
   });

@@ -33,6 +33,13 @@ it.each(programNames.filter((name) => batchStages[name].queue === 'gpu'))('%s ha
   expect(definition.ContainerProperties.LinuxParameters).toEqual({ SharedMemorySize: sharedMemoryMiB, InitProcessEnabled: true });
 });
 
+it('tells every job in which form it logs, and the deployment whose metrics they are', () => {
+  const team = synthesize({ name: 'team' });
+  for (const name of jobDefinitionNames) {
+    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf']);
+  }
+});
+
 it('runs comparisons of neighbours on Fargate, in a size that Fargate has', () => {
   const definition = standard.definition('nearest-neighbours');
   expect(definition).toMatchObject({ Type: 'container', PlatformCapabilities: ['FARGATE'], ContainerProperties: { EphemeralStorage: { SizeInGiB: 100 }, NetworkConfiguration: { AssignPublicIp: 'DISABLED' } } });
@@ -50,6 +57,9 @@ it('gives a node of a multi-node job its whole machine, and lets a job say how m
   expect(nodes.NodeProperties.NodeRangeProperties).toHaveLength(1);
   expect(required(nodes)).toEqual({ VCPU: '48', GPU: '4', MEMORY: '176947' });
   expect(required(definition('pretrain'))['GPU']).toBe('1');
+  const processes = { Name: 'GENVIEW_PROCESSES_PER_NODE', Value: '4' };
+  expect(containerOf(nodes).Environment).toContainEqual(processes);
+  expect(containerOf(definition('pretrain')).Environment).not.toContainEqual(processes);
 });
 
 it('runs any stage without a GPU where the options say so, from an image without CUDA', () => {

@@ -1,3 +1,4 @@
+import type { Template } from 'aws-cdk-lib/assertions';
 import { Queue } from 'aws-cdk-lib/aws-sqs';
 import { JobQueue } from 'aws-cdk-lib/aws-batch';
 import { Function as LambdaFunction } from 'aws-cdk-lib/aws-lambda';
@@ -17,7 +18,7 @@ function synthesize(given: OptionsInput = {}) {
   const { topic } = new Alarms(stack, 'Alarms', {
     options, key: undefined, stateMachine, deadLetters: new Queue(stack, 'DeadLetters'),
     queues: ['gpu', 'cpu'].map((name) => JobQueue.fromJobQueueArn(stack, name, `arn:aws:batch:eu-west-1:1:job-queue/${name}`)),
-    startRun: LambdaFunction.fromFunctionName(stack, 'StartRun', 'start-run'),
+    startRun: LambdaFunction.fromFunctionName(stack, 'StartRun', 'start-run'), stopJobs: LambdaFunction.fromFunctionName(stack, 'StopJobs', 'stop-jobs'),
   });
   new Dashboard(stack, 'Dashboard', { options, stateMachine });
   if (options.monthlyBudget !== undefined) new Budget(stack, 'Budget', { monthly: options.monthlyBudget, tag: { key: 'application', value: options.name }, topic });
@@ -31,6 +32,7 @@ describe('alarms', () => {
     ['RunFailed', 'AWS/States', 'ExecutionsFailed', /submit the same recipe again and it continues/],
     ['RunTimedOut', 'AWS/States', 'ExecutionsTimedOut', /Look for jobs that wait/],
     ['StartFailed', 'AWS/Lambda', 'Errors', /log group \/genview\/start-run: mend it and put the object there again/],
+    ['StopFailed', 'AWS/Lambda', 'Errors', /multi-node job may still be running.*`genview cancel` ends/],
     ['EventsLost', 'AWS/SQS', 'ApproximateNumberOfMessagesVisible', /start the recipes they name with `genview submit`/],
   ])('%s rings at the first %s %s and says what to do', (name, Namespace, MetricName, what) => {
     expect(alarm(name)).toMatchObject({
@@ -74,13 +76,14 @@ describe('alarms', () => {
 });
 
 describe('the dashboard', () => {
-  const body = JSON.parse((flatten(resource(standard, 'AWS::CloudWatch::Dashboard').DashboardBody) as string)) as { widgets: { properties: { title?: string; metrics?: Json[][] } }[] };
-  const metrics = (title: string): Json[][] => body.widgets.find(({ properties }) => properties.title === title)!.properties.metrics!;
+  const bodyOf = (template: Template) => JSON.parse((flatten(resource(template, 'AWS::CloudWatch::Dashboard').DashboardBody) as string)) as { widgets: { properties: { title?: string; metrics?: Json[][] } }[] };
+  const metrics = (title: string, template = standard): Json[][] => bodyOf(template).widgets.find(({ properties }) => properties.title === title)!.properties.metrics!;
 
-  it('shows images a second and duration of every stage, and the loss', () => {
-    expect(metrics('Images per second, of one process').map((metric) => metric.slice(0, 4))).toEqual(programNames.map((name) => ['GenView', 'ImagesPerSecond', 'Stage', name]));
-    expect(metrics('Stage durations').map((metric) => metric.slice(0, 4))).toEqual(programNames.map((name) => ['GenView', 'StageDuration', 'Stage', name]));
-    expect(metrics('Loss').map((metric) => metric.slice(0, 4))).toEqual([['GenView', 'Loss', 'Stage', 'pretrain']]);
+  it('shows images a second and duration of every stage, and the loss, of its own deployment', () => {
+    expect(metrics('Images per second, of one process').map((metric) => metric.slice(0, 6))).toEqual(programNames.map((name) => ['GenView', 'ImagesPerSecond', 'Deployment', 'genview', 'Stage', name]));
+    expect(metrics('Stage durations').map((metric) => metric.slice(0, 6))).toEqual(programNames.map((name) => ['GenView', 'StageDuration', 'Deployment', 'genview', 'Stage', name]));
+    expect(metrics('Loss').map((metric) => metric.slice(0, 6))).toEqual([['GenView', 'Loss', 'Deployment', 'genview', 'Stage', 'pretrain']]);
+    expect(metrics('Loss', synthesize({ name: 'team' })).map((metric) => metric.slice(0, 6))).toEqual([['GenView', 'Loss', 'Deployment', 'team', 'Stage', 'pretrain']]);
   });
 
   it('shows the vCPUs that count against the quotas, and how runs ended', () => {

@@ -26,12 +26,12 @@ it('hands the function what it names executions by, and loses no event', () => {
   });
   const paths = target.InputTransformer.InputPathsMap as Record<string, string>;
   const template_ = (target.InputTransformer.InputTemplate as string).replace(/<([\w-]+)>/g, (_, name: string) => JSON.stringify(paths[name]));
-  expect(JSON.parse(template_)).toEqual({ bucket: '$.detail.bucket.name', key: '$.detail.object.key', etag: '$.detail.object.etag', version: '$.detail.object.version-id' });
+  expect(JSON.parse(template_)).toEqual({ bucket: '$.detail.bucket.name', key: '$.detail.object.key', version: '$.detail.object.version-id' });
   // Of the function's own failures too.
   expect(resource(template, 'AWS::Lambda::Function').DeadLetterConfig).toEqual({ TargetArn: target.DeadLetterConfig.Arn });
 });
 
-it('may start and look at executions of this state machine, read recipes of datasets, and no more', () => {
+it('may start and look at executions of this state machine, read recipes, and no more', () => {
   const statements = statementsOf(template, 'StartRun');
   const of = (action: string): string[] => statements.filter(({ actions }) => actions.includes(action)).flatMap(({ resources }) => resources.map((each) => each.replace(bucketArn, '')));
   expect(statements.flatMap(({ actions }) => actions).toSorted()).toEqual([
@@ -39,7 +39,8 @@ it('may start and look at executions of this state machine, read recipes of data
   ]);
   expect(of('states:StartExecution')).toEqual([expect.stringMatching(/^<Machine\w+>$/)]);
   expect(of('states:DescribeExecution')).toEqual(['arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:genview:*']);
-  expect(of('s3:GetObject')).toEqual(['/datasets/*/recipe.yaml']);
+  expect(of('s3:GetObject')).toEqual(['/datasets/*/recipe.yaml', '/recipes/*.yaml']);
+  expect(statements.find(({ actions }) => actions.includes('s3:ListBucket'))!.condition).toEqual({ StringLikeIfExists: { 's3:prefix': ['recipes/*.yaml', 'datasets/*/recipe.yaml'] } });
 });
 
 it('tells the function where the state machine and the store are', () => {

@@ -41,7 +41,7 @@ export interface Cloud {
 export const jobLogGroup = '/genview/jobs';
 
 /**
- * Starts the server with one empty bucket, a job queue and a job definition `stage`.
+ * Starts the server with one empty bucket, a job queue and the job definitions `stage` and, for several nodes, `stage-nodes`.
  * @param script run by `sh` as each job, with the job's command as its arguments
  */
 export async function startCloud(bucket: string, script: string): Promise<Cloud> {
@@ -66,9 +66,10 @@ export async function startCloud(bucket: string, script: string): Promise<Cloud>
   const role = 'arn:aws:iam::123456789012:role/service';
   const { computeEnvironmentArn } = await batch.send(new batchSdk.CreateComputeEnvironmentCommand({ computeEnvironmentName: 'machines', type: 'UNMANAGED', serviceRole: role, state: 'ENABLED' }));
   const { jobQueueArn } = await batch.send(new batchSdk.CreateJobQueueCommand({ jobQueueName: 'gpu', priority: 1, state: 'ENABLED', computeEnvironmentOrder: [{ order: 1, computeEnvironment: computeEnvironmentArn! }] }));
+  const container = { image: 'none', vcpus: 1, memory: 512, command: [], logConfiguration: { logDriver: 'awslogs' as const, options: { 'awslogs-group': jobLogGroup } } };
+  await batch.send(new batchSdk.RegisterJobDefinitionCommand({ jobDefinitionName: 'stage', type: 'container', containerProperties: container }));
   await batch.send(new batchSdk.RegisterJobDefinitionCommand({
-    jobDefinitionName: 'stage', type: 'container',
-    containerProperties: { image: 'none', vcpus: 1, memory: 512, command: [], logConfiguration: { logDriver: 'awslogs', options: { 'awslogs-group': jobLogGroup } } },
+    jobDefinitionName: 'stage-nodes', type: 'multinode', nodeProperties: { numNodes: 2, mainNode: 0, nodeRangeProperties: [{ targetNodes: '0:', container }] },
   }));
   return {
     env, batch, sfn, queue: jobQueueArn!,

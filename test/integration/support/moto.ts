@@ -24,10 +24,14 @@ export function installMoto(): string | undefined {
   }
 }
 
-/** Moto's server, with conditional writes one after the other: it looks and then writes without a lock, and lets two creators win. */
+/**
+ * Moto's server, with conditional writes one after the other: it looks and then writes without a lock, and lets two creators win. And with S3's etags
+ * where KMS encrypts (by the request or the bucket): of nothing that the content tells, new with every upload.
+ */
 const program = `
-import sys, threading
+import os, sys, threading
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import FakeKey
 from moto.server import MotoRequestHandler
 from werkzeug.serving import run_simple
 
@@ -38,6 +42,15 @@ def serial(environ, start_response):
         with lock:
             return list(app(environ, start_response))
     return app(environ, start_response)
+
+plain_init = FakeKey.__init__
+
+def init(self, *args, **options):
+    plain_init(self, *args, **options)
+    if self.encryption == "aws:kms":
+        self._etag = os.urandom(16).hex() + (self._etag or "")[32:]
+
+FakeKey.__init__ = init
 
 run_simple("127.0.0.1", int(sys.argv[1]), serial, threaded=True, request_handler=MotoRequestHandler)
 `;
@@ -57,4 +70,11 @@ export async function startMoto(bucket: string): Promise<Moto> {
     try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
   }
   return { env: { AWS_ENDPOINT_URL_S3: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' }, stop: () => { server.kill(); } };
+}
+
+/** Has KMS encrypt whatever is put into a bucket from now on. */
+export async function encryptBucket({ env }: Pick<Moto, 'env'>, bucket: string): Promise<void> {
+  const body = '<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>';
+  const answer = await fetch(`${env['AWS_ENDPOINT_URL_S3']}/${bucket}?encryption`, { method: 'PUT', body });
+  if (!answer.ok) throw new Error(`${answer.status}: ${await answer.text()}`);
 }
