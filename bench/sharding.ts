@@ -19,7 +19,7 @@ import { writeInventory } from './sharding/inventory.ts';
 import { startServer, type RequestKind } from './sharding/server.ts';
 import { imagenetLike, type SimulatedObjects } from './sharding/simulated.ts';
 
-/** AWS, us-east-1, USD: list prices as known when this was written, not checked against the price list since; edit them. */
+/** AWS, us-east-1, USD: list prices, checked as `src/estimate/prices.ts` says; edit them. */
 const prices = {
   /** Lambda on ARM, a GB-second and a request. */
   gbSecond: 0.0000133334, invocation: 0.0000002,

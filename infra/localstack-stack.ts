@@ -82,6 +82,7 @@ export class LocalStackStack extends Stack {
       // Workers know jobs and queues by the names that a local run has for them.
       ...localRefs,
       partition: Aws.PARTITION,
+      store: `s3://${bucket.bucketName}/`,
       functions: mapRecord(lambdaNames, (function_) => functions[function_]?.functionArn ?? function_),
       activities: { ...activities, ...(heartbeatSeconds !== undefined && { heartbeatSeconds }) },
     };
@@ -94,7 +95,7 @@ export class LocalStackStack extends Stack {
       'AwsSolutions-SF1': 'Wants CloudWatch Logs, and the server need not have more than S3, Step Functions, IAM and CloudFormation. Step Functions keeps the history of an execution, which `genview logs` shows, for 90 days.',
       'AwsSolutions-SF2': 'Wants X-Ray, and the server need not have more than S3, Step Functions, IAM and CloudFormation.',
     });
-    // How `genview submit` finds the deployment and its store, where the server keeps tags.
+    // How `genview submit` finds the deployment and its store; where the server keeps no tags, by the definition.
     Tags.of(this.stateMachine).add('genview:store', `s3://${bucket.bucketName}/`);
 
     const arns = [...Object.values(activities.jobs), ...Object.values(activities.functions)];

@@ -7,7 +7,7 @@ export function logsCommand(): Command {
     .summary('what happened in a run, or what a stage wrote')
     .description(prose(`Without a stage: the history of the run's last execution, an event a line.
 With one: the log of its processes, all shards and variants. Of a run in the cloud the history comes
-from Step Functions and the logs from CloudWatch.`))
+from Step Functions and the logs from CloudWatch, or from the store where workers do the work.`))
     .argument('[run]', "name or URL of the run (default: the store's only one)")
     .argument('[stage]', 'for example generate-views, or pretrain-baseline for one variant')
     .addOption(jsonOption())

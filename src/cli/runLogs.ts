@@ -31,8 +31,11 @@ function describe(event: HistoryEvent): string | undefined {
   return undefined;
 }
 
-/** Logs whose name begins with the stage's, each under its name; with `json` the lines as they are. */
-export async function printStageLogs(store: ObjectStore, runPrefix: string, stage: string, json: boolean): Promise<void> {
+/**
+ * Logs whose name begins with the stage's, each under its name; with `json` the lines as they are. Throws `LogNotFound`.
+ * @param hint for its message
+ */
+export async function printStageLogs(store: ObjectStore, runPrefix: string, stage: string, json: boolean, hint = ''): Promise<void> {
   const folder = `${runPrefix}logs/`;
   const available: string[] = [];
   let printed = 0;
@@ -45,7 +48,7 @@ export async function printStageLogs(store: ObjectStore, runPrefix: string, stag
     printed += 1;
   }
   if (printed === 0) {
-    throw new GenViewError('LogNotFound', available.length === 0 ? `there are no logs in ${store.url(folder)}` : `there is no log of ${stage}; there are ${available.join(', ')}`);
+    throw new GenViewError('LogNotFound', `${available.length === 0 ? `there are no logs in ${store.url(folder)}` : `there is no log of ${stage}; there are ${available.join(', ')}`}${hint}`);
   }
 }
 

@@ -50,8 +50,8 @@ Examples:
 }
 
 async function submit(file: string, options: Options, command: Command): Promise<void> {
-  const [{ toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { estimate }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog }] = await Promise.all([
-    import('../recipe/location.ts'), import('../stages/resolveRecipe.ts'), import('../cloud/submit.ts'), import('../estimate/estimate.ts'), import('../estimate/prices.ts'),
+  const [{ toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { queuesIn, readDefinition }, { estimate }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog }] = await Promise.all([
+    import('../recipe/location.ts'), import('../stages/resolveRecipe.ts'), import('../cloud/submit.ts'), import('../cloud/definition.ts'), import('../estimate/estimate.ts'), import('../estimate/prices.ts'),
     import('../estimate/constants.ts'), import('./showEstimate.ts'), import('../errors.ts'), import('../log.ts'),
   ]);
   const url = toUrl(file);
@@ -73,7 +73,9 @@ async function submit(file: string, options: Options, command: Command): Promise
   const assumed = images === undefined ? undefined : { train: images, val: Math.round(images * validationFraction / (1 - validationFraction)), bytes: images / (1 - validationFraction) * defaultImageBytes };
   const measured = await interruptible((context) => cloud.measureDataset(recipe, context, assumed));
   const expected = estimate(recipe, measured, { prices, spot: options.onDemand !== true });
-  if (options.json !== true) process.stdout.write(`${formatEstimate(expected)}\n`);
+  // Where workers do the work, nobody is paid for it.
+  const ofWorkers = deployment !== undefined && target !== undefined && queuesIn(await readDefinition(target.clients, deployment.stateMachine)).length === 0;
+  if (options.json !== true) process.stdout.write(`${formatEstimate(expected)}\n${ofWorkers ? 'workers do the work of this deployment: that is what AWS Batch would cost\n' : ''}`);
   if (target === undefined || deployment === undefined) {
     if (options.json) printJson({ estimate: expected });
     return;
@@ -84,7 +86,7 @@ async function submit(file: string, options: Options, command: Command): Promise
   // What has run, or is running, costs nothing to submit again, and needs no question.
   const remote = recipe.dataset.url.startsWith('s3://') || recipe.dataset.url.startsWith('builtin:');
   const before = remote ? await knownExecution() : undefined;
-  if (before === undefined) await confirm(expected.dollars.total, options);
+  if (before === undefined && !ofWorkers) await confirm(expected.dollars.total, options);
 
   let submission: Submission | undefined = before;
   if (submission === undefined) {

@@ -2,6 +2,7 @@ import type { BatchClient } from '@aws-sdk/client-batch';
 import type { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
 import type { SFNClient } from '@aws-sdk/client-sfn';
 import { ExitCode, GenViewError } from '../errors.ts';
+import { checkAwsEnvironment } from '../storage/awsEnvironment.ts';
 
 /**
  * Clients of the services that drive a cloud run. Region, credentials and endpoints come from where the AWS SDK finds them:
@@ -36,6 +37,7 @@ function region(): { region?: string } {
 function service<Sdk, Client>(name: string, load: () => Promise<Sdk>, create: (sdk: Sdk) => Client): <T>(call: (sdk: Sdk, client: Client) => Promise<T>) => Promise<T> {
   let opened: Promise<{ sdk: Sdk; client: Client }> | undefined;
   return async (call) => {
+    checkAwsEnvironment();
     opened ??= load().then((sdk) => ({ sdk, client: create(sdk) }));
     const { sdk, client } = await opened;
     try { return await call(sdk, client); } catch (error) { throw explainFailure(error, name); }
@@ -54,6 +56,11 @@ export function explainFailure(error: unknown, service: string): unknown {
   if (name === 'CredentialsProviderError' || name === 'TokenProviderError') return new GenViewError('CloudUnreachable', `no AWS credentials for ${service} (${message.split('\n')[0]}); configure them: environment, profile (AWS_PROFILE) or role`, { cause: error });
   if (name === 'ExpiredTokenException' || name === 'UnrecognizedClientException' || name === 'InvalidSignatureException') return new GenViewError('AccessDenied', `${service} refuses these AWS credentials (${name}); renew them`, { cause: error });
   if (name.startsWith('AccessDenied') || status === 403) return new GenViewError('AccessDenied', `${service} denies the call: ${message}; docs/aws.md lists the rights that driving a run needs`, { cause: error });
+  // A web page where JSON was expected.
+  if (name === 'SyntaxError') return new GenViewError('CloudUnreachable', `what answers for ${service} does not speak its protocol; check AWS_ENDPOINT_URL`, { cause: error });
+  if (name === 'StateMachineDoesNotExist' || name === 'InvalidArn' || name === 'ResourceNotFound') {
+    return new GenViewError('DeploymentNotFound', `there is no such state machine here (${message}); check AWS_REGION, and --state-machine or GENVIEW_STATE_MACHINE`, { cause: error });
+  }
   if (code !== undefined && unreachable.has(code) || name === 'TimeoutError') {
     return new GenViewError('CloudUnreachable', `${service} cannot be reached (${code ?? name}); check network, AWS_REGION and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
   }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { lineInvalid, type ListFile, openListFile, readListLines } from '../dataset/list/listFile.ts';
-import { addToFacts, decideLayout, kindOf, type FolderFacts } from '../dataset/layout.ts';
+import { addToFacts, datasetEmpty, decideLayout, kindOf, listEmpty, type FolderFacts } from '../dataset/layout.ts';
 import { contentTag } from '../dataset/listing/contentTag.ts';
 import { GenViewError } from '../errors.ts';
 import type { DatasetSize } from '../estimate/work.ts';
@@ -20,32 +20,33 @@ export interface ListedDataset extends DatasetSize {
 /** The embedded dataset: 24 classes with 100 images to train on and 25 to validate, rendered in the store. */
 export const demoDataset: ListedDataset = { train: 2400, val: 600, bytes: 3000 * 2500, content: contentHash('builtin:demo').slice(0, 8) };
 
-/** Lists a dataset and counts its images by split, as ShardDataset will; bytes are those of the images. */
+/** Lists a dataset and counts its images by split, as ShardDataset will; bytes are those of the images. Throws `DatasetEmpty`. */
 export async function listDataset(store: ObjectStore, validationFraction: number, context: { readonly log: Log; readonly signal: AbortSignal }): Promise<ListedDataset> {
   const facts: FolderFacts = { root: 0, tops: new Map() };
   const hash = createHash('sha256');
-  let bytes = 0, images = 0, reported = Date.now();
+  let bytes = 0, images = 0, others = 0, reported = Date.now();
   for await (const { key, size, etag } of store.list('')) {
     context.signal.throwIfAborted();
-    if (kindOf(key) !== 'image') continue;
+    if (kindOf(key) !== 'image') { others += 1; continue; }
     addToFacts(facts, key);
     hash.update(`${key}\0${size}\0${etag}\n`);
     bytes += size;
     images += 1;
     if (Date.now() - reported > 5000) { reported = Date.now(); context.log.info(`listing ${store.root}: ${images.toLocaleString('en')} images so far`); }
   }
+  if (images === 0) throw datasetEmpty(store.root, others);
   return { ...splitsOf(facts, validationFraction), bytes, content: hash.digest('hex').slice(0, 8) };
 }
 
 /** Bytes of an image where a list does not tell: about those of a photograph of ImageNet. */
 const assumedBytes = 110_000;
 
-/** Reads a dataset that is given as a list and counts its images by split, as ShardDataset will. */
+/** Reads a dataset that is given as a list and counts its images by split, as ShardDataset will. Throws `DatasetEmpty`, `ListInvalid`. */
 export async function readDatasetList(url: string, root: string, validationFraction: number, context: { readonly log: Log; readonly signal: AbortSignal }): Promise<ListedDataset> {
   const list = await openListFile(url, root), facts: FolderFacts = { root: 0, tops: new Map() }, given = { train: 0, val: 0 };
   // Of what the list says and not of the file: that is a new one each day where it is an inventory, and promises no order of its lines.
   const said = Buffer.alloc(32);
-  let bytes = 0, images = 0, labelled = 0, reported = Date.now();
+  let bytes = 0, images = 0, others = 0, labelled = 0, reported = Date.now();
   for (const file of list.files.keys()) {
     let line = 0;
     for await (const lines of readListLines(list, file)) {
@@ -53,7 +54,7 @@ export async function readDatasetList(url: string, root: string, validationFract
       for (const text of lines) {
         line += 1;
         const entry = parsed(list, file, line, text);
-        if (entry === undefined || entry === 'other') continue;
+        if (entry === undefined || entry === 'other') { others += 1; continue; }
         addToFacts(facts, entry.path);
         const digest = createHash('sha256').update(JSON.stringify([entry.path, entry.bytes, entry.etag, entry.split, entry.label])).digest();
         for (let i = 0; i < said.length; i++) said[i]! ^= digest[i]!;
@@ -65,6 +66,7 @@ export async function readDatasetList(url: string, root: string, validationFract
       if (Date.now() - reported > 5000) { reported = Date.now(); context.log.info(`reading ${url}: ${images.toLocaleString('en')} images so far`); }
     }
   }
+  if (images === 0) throw listEmpty(url, root, others);
   // With labels every image has a place, in whatever folder it lies.
   const share = Math.round(images * validationFraction), flat = { train: images - share, val: share };
   const splits = given.train + given.val === images ? given : labelled === images ? flat : splitsOf(facts, validationFraction);

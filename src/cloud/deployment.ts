@@ -1,6 +1,8 @@
 import { GenViewError } from '../errors.ts';
 import { openStore } from '../storage/index.ts';
+import { storeOfDefinition } from '../workflow/definition.ts';
 import { type Clients, mapLimited } from './clients.ts';
+import { readDefinition } from './definition.ts';
 
 /** Tag of the state machine that says where its store is: what `cdk deploy` leaves for the commands to find. */
 export const storeTag = 'genview:store';
@@ -28,7 +30,7 @@ export interface DeploymentOptions {
 
 /**
  * The deployment that a command is about: what options or environment say, the rest from the tags of the account's state
- * machines in this region. Throws `DeploymentNotFound`, which says what to give.
+ * machines in this region, or from their definitions where the server keeps no tags. Throws `DeploymentNotFound`, which says what to give.
  */
 export async function findDeployment(clients: Clients, options: DeploymentOptions = {}): Promise<Deployment> {
   const given = options.stateMachine ?? (process.env['GENVIEW_STATE_MACHINE'] || undefined);
@@ -40,7 +42,7 @@ export async function findDeployment(clients: Clients, options: DeploymentOption
   if (candidates.length === 1) {
     const [{ stateMachine, stack, store: tagged }] = candidates as [Candidate];
     const root = store ?? tagged;
-    if (root === undefined) throw new GenViewError('DeploymentNotFound', `the state machine ${stateMachine} has no tag ${storeTag}; give its store: --store s3://bucket/ or GENVIEW_STORE`);
+    if (root === undefined) throw new GenViewError('DeploymentNotFound', `the state machine ${stateMachine} has no tag ${storeTag} and says nothing of its store; give it: --store s3://bucket/ or GENVIEW_STORE`);
     return { stateMachine, store: root, ...(stack !== undefined && { stack }) };
   }
   const wanted = [given && `state machine ${given}`, options.stack && `stack ${options.stack}`, given === undefined && store && `store ${store}`].filter(Boolean).join(' and ');
@@ -48,7 +50,7 @@ export async function findDeployment(clients: Clients, options: DeploymentOption
     throw new GenViewError('DeploymentNotFound', `no deployed GenView${wanted && ` with ${wanted}`} in this account and region (${process.env['AWS_REGION'] ?? process.env['AWS_DEFAULT_REGION'] ?? "the profile's"}); `
       + 'deploy it (docs/aws.md), or give the outputs of its stack: --state-machine <arn> --store s3://bucket/ (or GENVIEW_STATE_MACHINE and GENVIEW_STORE)');
   }
-  throw new GenViewError('DeploymentNotFound', `GenView is deployed ${candidates.length} times here; choose one by --stack: ${candidates.map(({ stack, stateMachine }) => stack ?? stateMachine).toSorted().join(', ')}`);
+  throw new GenViewError('DeploymentNotFound', `GenView is deployed ${candidates.length} times here; choose one by --${candidates.every(({ stack }) => stack !== undefined) ? 'stack' : 'state-machine'}: ${candidates.map(({ stack, stateMachine }) => stack ?? stateMachine).toSorted().join(', ')}`);
 }
 
 type Candidate = Pick<Deployment, 'stateMachine' | 'stack'> & { readonly store: string | undefined };
@@ -56,7 +58,7 @@ type Candidate = Pick<Deployment, 'stateMachine' | 'stack'> & { readonly store: 
 /** Where there are more state machines than these, only the tags of those that have our name in theirs are asked for: AWS answers one such question a second. */
 const mostTagsAsked = 50;
 
-/** State machines with our tag; with `given`, the one of that name or ARN, tagged or not. */
+/** State machines with our tag, or with our definition where none has the tag; with `given`, the one of that name or ARN, whatever it is. */
 async function listDeployments(clients: Clients, given: string | undefined): Promise<Candidate[]> {
   const machines = given?.startsWith('arn:') ? [given] : await clients.sfn(async (sdk, client) => {
     const arns: string[] = [];
@@ -72,5 +74,18 @@ async function listDeployments(clients: Clients, given: string | undefined): Pro
     const tagged = tag(storeTag), stack = tag(stackTag);
     return { stateMachine, store: tagged === undefined ? undefined : openStore(tagged).root, ...(stack !== undefined && { stack }) };
   });
-  return given === undefined ? candidates.filter(({ store }) => store !== undefined) : candidates;
+  const told = candidates.some(({ store }) => store !== undefined) ? candidates
+    : await mapLimited(candidates, 8, async (candidate) => ({ ...candidate, store: await storeInDefinition(clients, candidate.stateMachine) }));
+  return given === undefined ? told.filter(({ store }) => store !== undefined) : told;
+}
+
+/** undefined also where the definition may not be read: it is another's. */
+async function storeInDefinition(clients: Clients, stateMachine: string): Promise<string | undefined> {
+  try {
+    const store = storeOfDefinition(await readDefinition(clients, stateMachine));
+    return store && openStore(store).root;
+  } catch (error) {
+    if (error instanceof GenViewError && error.code === 'AccessDenied') return undefined;
+    throw error;
+  }
 }

@@ -4,6 +4,7 @@ import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { endedWithExecution } from '../workflow/stopJobs.ts';
 import { type Clients, mapLimited } from './clients.ts';
+import { queuesIn, readDefinition } from './definition.ts';
 
 /** A job of a run, as ListJobs tells of it. */
 export interface Job {
@@ -29,20 +30,7 @@ export function hasEnded({ status }: Pick<Job, 'status'>): boolean {
 
 /** Job queues that the state machine submits to, by its own definition; none where workers take the tasks. */
 export async function queuesOf(clients: Clients, stateMachine: string): Promise<string[]> {
-  const { definition } = await clients.sfn((sdk, client) => client.send(new sdk.DescribeStateMachineCommand({ stateMachineArn: stateMachine })));
-  return queuesIn(JSON.parse(definition ?? '{}'));
-}
-
-/** Queues of the tasks that submit jobs in a definition. */
-export function queuesIn(definition: unknown): string[] {
-  const queues = new Set<string>();
-  JSON.stringify(definition, (_key, value: unknown) => {
-    const { Resource, Arguments, Parameters } = (value ?? {}) as { Resource?: unknown; Arguments?: { JobQueue?: unknown }; Parameters?: { JobQueue?: unknown } };
-    const queue = (Arguments ?? Parameters)?.JobQueue;
-    if (typeof Resource === 'string' && Resource.includes(':batch:submitJob') && typeof queue === 'string') queues.add(queue);
-    return value;
-  });
-  return [...queues];
+  return queuesIn(await readDefinition(clients, stateMachine));
 }
 
 /** Jobs of a run in these queues, the newest first. Batch forgets a job some days after its end. */

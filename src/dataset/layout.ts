@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { GenViewError } from '../errors.ts';
 import type { Split } from '../stages/contract.ts';
 import { compareKeys } from '../storage/key.ts';
 
@@ -10,6 +11,16 @@ export const unlabelled = 'unlabelled';
 /** Folders that validate beside `train`, the first one present. A `test` next to a `val` is left alone: it is not for choosing models. */
 const validationFolders = ['val', 'validation', 'test'] as const;
 const splitFolders: readonly string[] = ['train', ...validationFolders];
+
+/** A folder without an image. @param others files that are no images */
+export function datasetEmpty(url: string, others: number): GenViewError {
+  return new GenViewError('DatasetEmpty', `dataset.url: no images in ${url}${others > 0 ? ` (only ${others} other files)` : ''}; expected train/<class>/ and val/<class>/, or <class>/, with .jpg, .png, .webp, .gif, .avif or .tiff files`);
+}
+
+/** A list that names no image of its folder. */
+export function listEmpty(list: string, url: string, others: number): GenViewError {
+  return new GenViewError('DatasetEmpty', `dataset.list: ${list} names no images under ${url}${others > 0 ? ` (only ${others} other files)` : ''}`);
+}
 
 /** Whether a path counts at all: `image`; `other` for files that are no images by their name, or hidden; `mask` for the top folder `masks`. */
 export function kindOf(path: string): 'image' | 'other' | 'mask' {

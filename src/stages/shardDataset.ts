@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { mapAhead } from '../ahead.ts';
-import { decideLayout, decideListLayout, type Layout } from '../dataset/layout.ts';
+import { datasetEmpty, decideLayout, decideListLayout, listEmpty, type Layout } from '../dataset/layout.ts';
 import { openListFile, type ListFile } from '../dataset/list/listFile.ts';
 import { deadlineIn, type Deadline } from '../dataset/listing/deadline.ts';
 import { addToHash, finishHash } from '../dataset/listing/hash.ts';
@@ -190,12 +190,12 @@ async function writeOnce(store: ObjectStore, plan: RunPlan, session: ListingSess
 }
 
 async function noImages({ url, list }: Recipe['dataset'], layout: Layout, ignored: number): Promise<GenViewError> {
-  if (list !== undefined) return new GenViewError('DatasetEmpty', `dataset.list: ${list} names no images under ${url}${ignored > 0 ? ` (only ${ignored} other files)` : ''}`);
+  if (list !== undefined) return listEmpty(list, url, ignored);
   if (url.startsWith('file:') && !await stat(fileURLToPath(url)).then((found) => found.isDirectory(), () => false)) {
     return new GenViewError('DatasetMissing', `dataset.url: there is no folder ${fileURLToPath(url)}; paths in a recipe are relative to the recipe's own folder`);
   }
   const others = ignored + layout.leftAlone.images;
-  return new GenViewError('DatasetEmpty', `dataset.url: no images in ${url}${others > 0 ? ` (only ${others} other files)` : ''}; expected train/<class>/ and val/<class>/, or <class>/, with .jpg, .png, .webp, .gif, .avif or .tiff files`);
+  return datasetEmpty(url, others);
 }
 
 /** As far as two. */

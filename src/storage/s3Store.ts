@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { ExitCode, GenViewError } from '../errors.ts';
+import { checkAwsEnvironment } from './awsEnvironment.ts';
 import { checkKey, checkPrefix, isWellFormed } from './key.ts';
 import type { ObjectInfo, ObjectStore, PutOptions } from './objectStore.ts';
 import { uniqueToken } from './processIdentity.ts';
@@ -253,6 +254,7 @@ export class S3Store implements ObjectStore {
     if (name === 'NoSuchUpload') return new GenViewError('StoreFailure', `${url} was not written: the server has ended its upload; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
     if (name === 'NoSuchKey' || status === 404) return new GenViewError('ObjectNotFound', `${url} does not exist`, { cause: error });
     if (name === 'CredentialsProviderError') return new GenViewError('StoreUnreachable', `no AWS credentials to open ${url}; configure them (environment, profile or role)`, { cause: error });
+    if (name === 'ExpiredToken' || name === 'TokenRefreshRequired') return new GenViewError('AccessDenied', `the AWS credentials for ${url} have expired (${name}); renew them`, { cause: error });
     if (status === 403 || status === 401) return new GenViewError('AccessDenied', `access to ${url} was denied (${name}); check credentials and the bucket's policy`, { cause: error });
     if (status === 301) return new GenViewError('StoreUnreachable', `bucket ${this.#bucket} of ${url} is in another region; set AWS_REGION to it`, { cause: error });
     if (name === 'PreconditionFailed') return new GenViewError('ObjectChanged', `${url} was replaced while it was read; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });
@@ -270,6 +272,7 @@ let sharedFor = '';
 function openClient(): Promise<{ sdk: Sdk; client: S3Client }> {
   const endpoint = process.env['AWS_ENDPOINT_URL_S3'] ?? process.env['AWS_ENDPOINT_URL'] ?? '';
   if (shared && sharedFor === endpoint) return shared;
+  checkAwsEnvironment();
   sharedFor = endpoint;
   return shared = (async () => {
     process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';

@@ -1,5 +1,6 @@
 import type { SFNClient } from '@aws-sdk/client-sfn';
 import { ExitCode, GenViewError } from '../errors.ts';
+import { checkAwsEnvironment } from '../storage/awsEnvironment.ts';
 
 export type Sdk = typeof import('@aws-sdk/client-sfn');
 
@@ -8,6 +9,7 @@ export type Sdk = typeof import('@aws-sdk/client-sfn');
  * (`AWS_ENDPOINT_URL_SFN` or `AWS_ENDPOINT_URL` for any other server), profile, role.
  */
 export async function openStepFunctions(): Promise<{ readonly sdk: Sdk; readonly client: SFNClient }> {
+  checkAwsEnvironment();
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
   const sdk = await import('@aws-sdk/client-sfn');
   const { AWS_REGION: region, AWS_DEFAULT_REGION: otherwise, AWS_ENDPOINT_URL_SFN: own, AWS_ENDPOINT_URL: all } = process.env;
@@ -40,6 +42,7 @@ export function explainCall(error: unknown): unknown {
     return new GenViewError('AccessDenied', `Step Functions denies the call (${name}): ${message}; the policy that the stack's output WorkerPolicy names has the rights of a worker`, { cause: error });
   }
   if (name === 'ActivityDoesNotExist') return new GenViewError('ActivitiesNotFound', `${message}; the deployment was removed or changed: start the worker again`, { cause: error });
+  if (name === 'SyntaxError') return new GenViewError('CloudUnreachable', 'what answers for Step Functions does not speak its protocol; check AWS_ENDPOINT_URL', { cause: error });
   if (isPassing(error)) return new GenViewError('CloudUnreachable', `Step Functions cannot be reached (${code ?? name}); check network, AWS_REGION and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
   return error;
 }

@@ -1,3 +1,5 @@
+import { heartbeatsInTime } from '../workflow/activities.ts';
+
 /** Sends heartbeats until it is stopped. */
 export interface Heartbeat {
   /** Aborts once the workflow no longer waits for the task. */
@@ -6,11 +8,11 @@ export interface Heartbeat {
 }
 
 /**
- * Calls `send` three times in every `seconds`, so that one lost call or a pause of the process does no harm. A failure
- * that `isGone` recognizes ends it; any other is told to `complain`, once in a row, and the next beat tries again.
+ * Calls `send` `heartbeatsInTime` times in every `seconds`. A failure that `isGone` recognizes ends it; any other is told
+ * to `complain`, once in a row, and the next beat tries again.
  */
 export function startHeartbeat(seconds: number, send: (signal: AbortSignal) => Promise<unknown>, isGone: (error: unknown) => boolean, complain: (error: unknown) => void): Heartbeat {
-  const interval = Math.round(seconds * 1000 / 3);
+  const interval = Math.round(seconds * 1000 / heartbeatsInTime);
   const gone = new AbortController();
   let sending = false, complained = false;
   const timer = setInterval(() => {

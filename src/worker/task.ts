@@ -3,7 +3,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import type { Log } from '../log.ts';
+import { formatSeconds, type Log } from '../log.ts';
 import { openResolved } from '../stages/artefacts.ts';
 import { openStore } from '../storage/index.ts';
 import { activityInput, type ActivityInput } from '../workflow/activities.ts';
@@ -39,7 +39,7 @@ export function createTaskRunner(options: TaskOptions): RunTask {
     if (!parsed.success) throw new StatesError('TaskInvalid', `this worker does not understand the task; it should be of the deployment's version: ${z.prettifyError(parsed.error)}`);
     const input = parsed.data;
     if (options.store !== undefined) checkStore(input, openStore(options.store).root);
-    if ('Invoke' in input) return invoke(input.Invoke, { log, signal, threads: cores });
+    if ('Invoke' in input) return invoke(input.Invoke, log, { signal, threads: cores });
 
     const run = runOf(input.SubmitJob);
     const logs = await openLogs(run);
@@ -59,16 +59,43 @@ export function createTaskRunner(options: TaskOptions): RunTask {
   };
 }
 
-async function invoke(call: unknown, context: { readonly log: Log; readonly signal: AbortSignal; readonly threads: number }): Promise<Json> {
+async function invoke(call: unknown, log: Log, context: { readonly signal: AbortSignal; readonly threads: number }): Promise<Json> {
   const parsed = invocation.safeParse(call);
   if (!parsed.success) throw new StatesError('TaskInvalid', z.prettifyError(parsed.error));
   const { FunctionName, Payload } = parsed.data;
+  const recorded = recordingLog(log), since = performance.now();
+  let run = runOfEvent(Payload);
   try {
-    return invocationResult(await callFunction(FunctionName, Payload, context));
+    const result = await callFunction(FunctionName, Payload, { ...context, log: recorded });
+    run ??= runOfEvent(result);
+    recorded.info(`${FunctionName} done in ${formatSeconds((performance.now() - since) / 1000)}`);
+    return invocationResult(result);
   } catch (error) {
     if (context.signal.aborted) throw context.signal.reason;
+    recorded.error(`${FunctionName}: ${(error as Error).message}`);
     throw functionError(error);
+  } finally {
+    // A faulty recipe has no run.
+    if (run !== undefined) await keepLogs(logsUrl(run), [[`${FunctionName}.log`, recorded.lines.join('')]], log);
   }
+}
+
+/** `run` of a function's event, or of its result. */
+function runOfEvent(value: unknown): string | undefined {
+  return z.looseObject({ run: z.string() }).safeParse(value).data?.run;
+}
+
+/** A log that also keeps what it was told, as the lines of `GENVIEW_LOG=json`. */
+function recordingLog(log: Log): Log & { readonly lines: readonly string[] } {
+  const lines: string[] = [];
+  const keep = (level: string, message: string, fields?: Record<string, unknown>): void => { lines.push(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`); };
+  return {
+    lines,
+    info(message, fields, measured) { keep('info', message, fields); log.info(message, fields, measured); },
+    warn(message, fields) { keep('warning', message, fields); log.warn(message, fields); },
+    error(message, fields) { keep('error', message, fields); log.error(message, fields); },
+    progress: (...args) => log.progress(...args),
+  };
 }
 
 const command = z.looseObject({ Command: z.array(z.string()) });
@@ -109,19 +136,31 @@ interface JobLogs {
 
 /** Logs of a run in a folder are written in their place; those of a run in a bucket go there when the job ends. */
 async function openLogs(run: string): Promise<JobLogs> {
-  const url = `${run.replace(/\/?$/, '/')}logs/`;
+  const url = logsUrl(run);
   if (url.startsWith('file:')) return { folder: fileURLToPath(url), located: (text) => text, close: async () => undefined };
   const folder = await mkdtemp(path.join(tmpdir(), 'genview-logs-'));
-  const store = openStore(url);
   return {
     folder,
     // Both are parts of JSON strings.
     located: (text) => text.replaceAll(JSON.stringify(folder + path.sep).slice(1, -1), JSON.stringify(url).slice(1, -1)),
     async close(log) {
-      try {
-        for (const name of await readdir(folder)) await store.put(name, await readFile(path.join(folder, name)), { contentType: 'application/jsonl' });
-      } catch (error) { log.warn(`the logs of a job could not be put into ${url}: ${(error as Error).message}`); }
+      await keepLogs(url, await Promise.all((await readdir(folder)).map(async (name) => [name, await readFile(path.join(folder, name), 'utf8')] as const)), log);
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+function logsUrl(run: string): string {
+  return `${run.replace(/\/?$/, '/')}logs/`;
+}
+
+/** Puts logs, behind what earlier attempts left under the same names. A log that cannot be kept is no reason to fail. */
+async function keepLogs(url: string, logs: readonly (readonly [name: string, text: string])[], log: Log): Promise<void> {
+  try {
+    const store = openStore(url);
+    for (const [name, text] of logs) {
+      const before = await store.head(name) ? Buffer.from(await store.get(name)).toString() : '';
+      await store.put(name, before + text, { contentType: 'application/jsonl' });
+    }
+  } catch (error) { log.warn(`the logs of a task could not be put into ${url}: ${(error as Error).message}`); }
 }

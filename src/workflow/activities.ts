@@ -12,6 +12,8 @@ export interface ActivityRefs {
 }
 
 export const defaultHeartbeatSeconds = 60;
+/** A worker calls so many times in `HeartbeatSeconds`: one lost call, or a pause of the process, does no harm. */
+export const heartbeatsInTime = 3;
 
 /**
  * What a worker finds in a task: the arguments that the service would have got, for an array job with the block of

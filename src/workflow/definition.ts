@@ -17,6 +17,8 @@ export interface WorkflowRefs {
   readonly firstLookSeconds?: number;
   /** Most seconds between two looks, for each variant of the run. @default 3600 */
   readonly longestLookSeconds?: number;
+  /** Root URL of the deployment's store, for those who find the deployment and not its tag: see `storeOfDefinition`. @default not told */
+  readonly store?: string;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
   readonly activities?: ActivityRefs;
 }
@@ -39,6 +41,8 @@ export interface WorkflowOutput {
 
 /** The state that runs a multi-node job, and the tasks that it is made of. */
 export const multiNodeStates: { readonly whole: string; readonly parts: readonly string[] } = { whole: 'PretrainNodes', parts: ['SubmitNodes', 'DescribeNodes'] };
+
+const purpose = 'GenView: from a folder of images to an evaluated encoder.', storeMark = ' Its store: ';
 
 /** 60 days: five attempts of the longest pretraining would take longer, but whatever waits so long waits in vain. */
 const longestRun = 60 * 86_400;
@@ -201,7 +205,7 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   });
 
   return {
-    Comment: 'GenView: from a folder of images to an evaluated encoder.',
+    Comment: `${purpose}${refs.store === undefined ? '' : `${storeMark}${refs.store}`}`,
     QueryLanguage: 'JSONata',
     TimeoutSeconds: longestRun,
     StartAt: 'ResolveRecipe',
@@ -270,6 +274,12 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
       Failed: { Type: 'Fail', Error: '{% $failure.Error %}', Cause: '{% $failure.Cause %}' },
     },
   };
+}
+
+/** What a deployed definition says of the deployment's store; undefined where it is another's definition, or says nothing. */
+export function storeOfDefinition({ Comment }: { readonly Comment?: unknown }): string | undefined {
+  const start = `${purpose}${storeMark}`;
+  return typeof Comment === 'string' && Comment.startsWith(start) ? Comment.slice(start.length) : undefined;
 }
 
 /** How a task ends: its fields beside Type, Resource, Arguments and Retry. */

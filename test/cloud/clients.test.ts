@@ -14,6 +14,9 @@ it.each([
   [failure('InternalFailure', 500), 'CloudFailure', /run the same command again$/, 75],
   [failure('ThrottlingException', 400), 'CloudFailure', /run the same command again$/, 75],
   [Object.assign(new Error('x'), { code: 'ECONNREFUSED' }), 'CloudUnreachable', /cannot be reached \(ECONNREFUSED\); check network, AWS_REGION and AWS_ENDPOINT_URL$/, 75],
+  [failure('StateMachineDoesNotExist', 400, "State Machine Does Not Exist: 'arn:x'"), 'DeploymentNotFound', /^there is no such state machine here \(State Machine Does Not Exist: 'arn:x'\); check AWS_REGION, and --state-machine or GENVIEW_STATE_MACHINE$/, 2],
+  [failure('InvalidArn', 400, "Invalid arn: 'x'"), 'DeploymentNotFound', /there is no such state machine here/, 2],
+  [failure('SyntaxError', 501, 'Unexpected token <\n  Deserialization error'), 'CloudUnreachable', /^what answers for Step Functions does not speak its protocol; check AWS_ENDPOINT_URL$/, 2],
   [new Error('Region is missing'), 'CloudUnreachable', /set AWS_REGION/, 2],
 ] as const)('a refused call says what to do: %s', (error, code, message, exitCode) => {
   expect(explainFailure(error, 'Step Functions')).toMatchObject({ code, exitCode, message: expect.stringMatching(message) as string });

@@ -30,6 +30,14 @@ it('counts the images of each split and their bytes, and the content changes wit
   expect((await listDataset(store, 0.1, context)).content).not.toBe(first.content);
 });
 
+it('a folder or a list without an image is refused before anything is uploaded or started', async () => {
+  await put('none/notes.txt', 'x');
+  const store = openStore(path.join(folder, 'none'));
+  await expect(listDataset(store, 0.1, context)).rejects.toMatchObject({ code: 'DatasetEmpty', message: expect.stringContaining(`no images in ${store.root} (only 1 other files); expected train/<class>/ and val/<class>/`) as string });
+  await put('none.jsonl', '\n');
+  await expect(readDatasetList(openStore(folder).url('none.jsonl'), 's3://bucket/images/', 0.1, context)).rejects.toMatchObject({ code: 'DatasetEmpty', message: expect.stringContaining('names no images under s3://bucket/images/') as string });
+});
+
 it('without a validation folder a share of the images validates', async () => {
   for (let i = 0; i < 20; i++) await put(`b/c${i % 2}/${i}.jpg`, 'x');
   expect(await listDataset(openStore(path.join(folder, 'b')), 0.25, context)).toMatchObject({ train: 15, val: 5, bytes: 20 });

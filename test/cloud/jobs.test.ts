@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { queuesIn } from '../../src/cloud/jobs.ts';
+import { functionsOfWorkers, queuesIn } from '../../src/cloud/definition.ts';
 import { newestOfEach } from '../../src/cloud/status.ts';
 import { buildWorkflow } from '../../src/workflow/definition.ts';
 import { localRefs } from '../../src/workflow/local.ts';
@@ -11,6 +11,13 @@ it('finds the queues in the definition that is deployed', () => {
 
 it('tasks that workers take submit to no queue', () => {
   expect(queuesIn({ States: { A: { Type: 'Task', Resource: 'arn:aws:states:x:1:activity:genview-pretrain', Arguments: { SubmitJob: { JobQueue: 'gpu' } } } } })).toEqual([]);
+});
+
+it('tells the functions that workers call from those of Lambda', () => {
+  expect(functionsOfWorkers(buildWorkflow(localRefs))).toEqual(new Set());
+  const activities = { jobs: localRefs.jobDefinitions, functions: { report: 'arn:aws:states:x:1:activity:genview-report' } };
+  expect(functionsOfWorkers(buildWorkflow({ ...localRefs, activities }))).toEqual(new Set(['report']));
+  expect(queuesIn(buildWorkflow({ ...localRefs, activities }))).toEqual([]);
 });
 
 it('a later job of the same stage replaces the earlier one', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { combine, describeJob } from '../../src/cloud/status.ts';
+import { combine, describeJob, progressOfTasks } from '../../src/cloud/status.ts';
 import { formatStatus } from '../../src/cli/showStatus.ts';
 
 const execution = { arn: 'arn', name: 'birds-01234567-89abcdef', state: 'running', startedAt: '2026-01-02T03:00:00.000Z', input: '{}' } as const;
@@ -33,7 +33,18 @@ it('without an execution the store is all there is', () => {
   expect(combine('r', stored, undefined, new Map())).toMatchObject({ state: 'failed', failure: stored.failure });
 });
 
+it('of a run that workers do, it says who is at each stage, and what waits for a worker', () => {
+  const tasks = [{ label: 'analyze-foreground', worker: 'b' }, { label: 'analyze-foreground', worker: 'a' }, { label: 'analyze-foreground' }, { label: 'pretrain-genview' }];
+  expect(formatStatus(combine('birds-01234567', stored, execution, progressOfTasks(tasks)), Date.parse('2026-01-02T04:30:00Z'))).toBe(`birds-01234567: running for 1 h 30 min (execution birds-01234567-89abcdef)
+  analyze-foreground  2/100  running on a, b
+  pretrain genview    0/1    waiting for a worker
+  fit-foreground      done`);
+  // Before there is a recipe in the store there are no stages to stand beside.
+  expect(formatStatus(combine('birds-01234567', undefined, execution, progressOfTasks([{ label: 'resolve-recipe' }])), Date.parse('2026-01-02T03:00:07Z'))).toBe('birds-01234567: running for 7.0 s (execution birds-01234567-89abcdef)\n  resolve-recipe  0/1  waiting for a worker');
+});
+
 it.each([
+  [{ status: 'RUNNING', workers: ['a', 'b', 'c', 'd'] }, 'running on 4 workers'],
   [{ status: 'RUNNING' }, 'running'], [{ status: 'SUBMITTED' }, 'waiting for a machine'], [{ status: 'SUCCEEDED' }, ''],
   [{ status: 'FAILED', reason: 'Host EC2 terminated' }, 'failed: Host EC2 terminated'],
 ] as const)('a job in words: %j', (job, words) => {

@@ -4,7 +4,7 @@ import validate from 'asl-validator';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createLocalStack } from '../../infra/localstack-stack.ts';
 import { createTarget } from '../../infra/stacks.ts';
-import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
+import { buildWorkflow, storeOfDefinition, type WorkflowRefs } from '../../src/workflow/definition.ts';
 import { jobDefinitionNames, lambdaNames } from '../../src/workflow/stages.ts';
 
 beforeAll(() => { process.env['CDK_VALIDATION'] = 'false'; });
@@ -40,6 +40,10 @@ describe('the localstack target', () => {
     const refs = flatten(stack.resolve(stack.refs)) as WorkflowRefs;
     expect(JSON.parse(text)).toEqual(buildWorkflow(refs));
     expect(refs.activities!.heartbeatSeconds).toBe(9);
+    // By which the commands find the store where tags are not kept.
+    expect(storeOfDefinition(JSON.parse(text) as object)).toMatch(/^s3:\/\/<Store\w+>\/$/);
+    expect(storeOfDefinition(buildWorkflow({ ...refs, store: undefined } as WorkflowRefs))).toBeUndefined();
+    expect(storeOfDefinition({ Comment: 'Another machine. Its store: s3://x/' })).toBeUndefined();
     expect(validate(JSON.parse(text.replaceAll(/<[^>]*Tasks[^>]*>/g, 'arn:aws:states:us-east-1:123456789012:activity:a')) as object)).toMatchObject({ isValid: true, errors: [] });
   });
 

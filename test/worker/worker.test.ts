@@ -205,6 +205,17 @@ describe('a task', () => {
     expect(await own({ HeartbeatSeconds: 60, Invoke: { FunctionName: 'record-failure', Payload: { run, error: 'E', cause: 'c' } } }, none)).toMatchObject({ StatusCode: 200 });
   });
 
+  it('of a function leaves what it said in the logs of its run, behind what earlier calls said', async () => {
+    const call = (FunctionName: string, Payload: object): Promise<unknown> => createTaskRunner({ log })({ HeartbeatSeconds: 60, Invoke: { FunctionName, Payload } }, none);
+    await call('record-failure', { run, error: 'E', cause: 'c' });
+    await call('record-failure', { run, error: 'E', cause: 'c' });
+    await expect(call('plan-views', { run })).rejects.toBeInstanceOf(StatesError);
+    const lines = async (name: string): Promise<unknown[]> => Buffer.from(await openStore(run).get(`logs/${name}.log`)).toString().trimEnd().split('\n').map((line) => JSON.parse(line) as unknown);
+    const done = { time: expect.stringMatching(/Z$/) as string, level: 'info', message: expect.stringMatching(/^record-failure done in \S+ s$/) as string };
+    expect(await lines('record-failure')).toEqual([done, done]);
+    expect(await lines('plan-views')).toEqual([{ ...done, level: 'error', message: expect.stringMatching(/^plan-views: .*plan\.json/) as string }]);
+  });
+
   it('of a run that does not exist fails with the reason', async () => {
     const input = JSON.parse(JSON.stringify(job()).replace('/r/', '/absent/')) as object;
     expect((await failure(createTaskRunner({ log }), input)).cause).toContain('absent');
