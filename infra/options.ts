@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { GenViewError } from '../src/errors.ts';
 import { cpuResources, programNames } from '../src/workflow/stages.ts';
 import { pascal } from './constructs/images.ts';
+import { gpusOf } from './constructs/instance-size.ts';
 
 /** Days that CloudWatch Logs accepts. */
 const logDays = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] as const;
@@ -112,6 +113,9 @@ function check(value: unknown, where: string): Options {
   const subnets = vpc?.privateSubnets.length ?? zones;
   if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
   if (training.zone >= subnets) throw invalid(where, `training.zone: ${training.zone} is not one of the network's zones, 0 to ${subnets - 1}`);
+  const gpus = gpusOf(training.instanceType);
+  // Batch would take the job, and find no machine for it.
+  if (gpus !== undefined && training.gpus > gpus) throw invalid(where, `training.gpus: a ${training.instanceType} has ${gpus}, not ${training.gpus}; name another training.instanceType`);
   if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
   return parsed.data;
 }

@@ -7,3 +7,9 @@ export function vcpusOf(instanceType: string): number {
 export function jobMemoryOf(instanceType: string): number {
   return Math.floor(vcpusOf(instanceType) * 4096 * 0.9);
 }
+
+/** GPUs of an instance type of the g4dn, g5, g6 and g6e families; undefined for others. */
+export function gpusOf(instanceType: string): number | undefined {
+  const size = /^g(?:4dn|5|6|6e)\.(\d*)xlarge$/.exec(instanceType)?.[1];
+  return size === undefined ? undefined : { 12: 4, 24: 4, 48: 8 }[size] ?? 1;
+}

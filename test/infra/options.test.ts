@@ -41,6 +41,8 @@ describe('options', () => {
     [{ spot: 'maybe' }, /^OptionsInvalid: context: spot: .*expected boolean/],
     [{ training: { nodes: 0 } }, /training\.nodes: .*>0/],
     [{ training: { instanceType: 'g5' } }, /training\.instanceType: expected an instance type such as g5\.2xlarge/],
+    [{ training: { gpus: 4 } }, /training\.gpus: a g5\.2xlarge has 1, not 4; name another training\.instanceType/],
+    [{ training: { gpus: 8, instanceType: 'g6.24xlarge' } }, /training\.gpus: a g6\.24xlarge has 4, not 8/],
     [{ training: { zone: 3 } }, /training\.zone: 3 is not one of the network's zones, 0 to 2/],
     [{ retention: { logDays: 31 } }, /retention\.logDays: expected one of the days that CloudWatch Logs knows: 1, 3, 5/],
     [{ encryption: 'secret' }, /encryption: expected "s3", "kms" or the ARN of a KMS key/],
