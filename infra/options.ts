@@ -34,8 +34,8 @@ const optionsSchema = z.strictObject({
     instanceType: instanceType.default('g5.2xlarge'),
     /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has. @default 4 */
     nodes: positive.max(1000).default(4),
-    /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default 1 */
-    gpus: positive.max(16).default(1),
+    /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default those of the type, where it is a g4dn, g5, g6 or g6e; else 1 */
+    gpus: positive.max(16).optional(),
     /** Which of the network's zones has the machines, from 0: try another where the type is scarce. @default 0 */
     zone: z.int().nonnegative().default(0),
   }).prefault({}),
@@ -73,7 +73,8 @@ const optionsSchema = z.strictObject({
   monthlyBudget: z.number().positive().optional(),
 });
 
-export type Options = z.output<typeof optionsSchema>;
+type Checked = z.output<typeof optionsSchema>;
+export type Options = Omit<Checked, 'training'> & { readonly training: Checked['training'] & { readonly gpus: number } };
 export type OptionsInput = z.input<typeof optionsSchema>;
 
 export const configFile = 'genview.config.json';
@@ -113,11 +114,11 @@ function check(value: unknown, where: string): Options {
   const subnets = vpc?.privateSubnets.length ?? zones;
   if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
   if (training.zone >= subnets) throw invalid(where, `training.zone: ${training.zone} is not one of the network's zones, 0 to ${subnets - 1}`);
-  const gpus = gpusOf(training.instanceType);
+  const ofType = gpusOf(training.instanceType), gpus = training.gpus ?? ofType ?? 1;
   // Batch would take the job, and find no machine for it.
-  if (gpus !== undefined && training.gpus > gpus) throw invalid(where, `training.gpus: a ${training.instanceType} has ${gpus}, not ${training.gpus}; name another training.instanceType`);
+  if (ofType !== undefined && gpus > ofType) throw invalid(where, `training.gpus: a ${training.instanceType} has ${ofType}, not ${gpus}; name another training.instanceType`);
   if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
-  return parsed.data;
+  return { ...parsed.data, training: { ...training, gpus } };
 }
 
 function readFile(file: string): Record<string, unknown> {

@@ -70,14 +70,14 @@ export function explainFailure(error: unknown, service: string): unknown {
   return error;
 }
 
-/** Runs `work` over `items`, so many at a time; results in the order of the items. */
+/** Runs `work` over `items`, so many at a time; results in the order of the items. After a failure no further item is begun. */
 export async function mapLimited<T, R>(items: readonly T[], limit: number, work: (item: T, index: number) => Promise<R>): Promise<R[]> {
   const results: R[] = Array.from({ length: items.length });
   let next = 0;
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, async () => {
     while (next < items.length) {
       const index = next++;
-      results[index] = await work(items[index]!, index);
+      try { results[index] = await work(items[index]!, index); } catch (error) { next = items.length; throw error; }
     }
   }));
   return results;

@@ -49,7 +49,9 @@ export async function stopJobs(event: ExecutionEnded, options: StopJobsOptions):
     if ('execution' in event) {
       await stopThose(event.execution, jobs.filter(({ execution }) => execution === tagged(event.execution)), terminated, options);
     } else {
-      for (const execution of new Set(jobs.map((job) => job.execution))) await stopThose(execution, jobs.filter((job) => job.execution === execution), terminated, options);
+      // One that cannot be had must not keep the others.
+      const ends = await Promise.allSettled([...new Set(jobs.map((job) => job.execution))].map((execution) => stopThose(execution, jobs.filter((job) => job.execution === execution), terminated, options)));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     }
   }
   return { terminated: terminated.size };

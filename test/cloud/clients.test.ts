@@ -49,3 +49,14 @@ it('works on so many items at a time and keeps their order', async () => {
   });
   expect({ results, most }).toEqual({ results: [50, 10, 40, 20, 30], most: 2 });
 });
+
+it('work on a list begins nothing after a failure', async () => {
+  const begun: number[] = [];
+  await expect(mapLimited(Array.from({ length: 100 }, (_, i) => i), 4, async (i) => {
+    begun.push(i);
+    await new Promise((resolve) => { setTimeout(resolve, 1); });
+    if (i === 5) throw new Error('five');
+  })).rejects.toThrow('five');
+  await new Promise((resolve) => { setTimeout(resolve, 20); });
+  expect(begun.length).toBeLessThan(12);
+});

@@ -69,6 +69,9 @@ describe('options', () => {
 
   it('given by a program are checked in the same way', () => {
     expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', nodes: 2, gpus: 1, zone: 0 });
+    // All that the machine has, where that is known.
+    expect(['g5.12xlarge', 'g6.48xlarge', 'g6e.16xlarge', 'p5.48xlarge'].map((instanceType) => checkOptions({ training: { instanceType } }).training.gpus)).toEqual([4, 8, 1, 1]);
+    expect(checkOptions({ training: { instanceType: 'p5.48xlarge', gpus: 8 } }).training.gpus).toBe(8);
     expect(refusal(() => checkOptions({ name: 'Upper' }))).toMatch(/options: name: expected up to 20 lower-case/);
   });
 });
