@@ -36,8 +36,8 @@ it('makes both stacks for any account and region, without network or credentials
 it('bundles the functions, and leaves out of the images what they are not built from', () => {
   const assets = readdirSync(out).filter((name) => name.startsWith('asset.')).map((name) => path.join(out, name));
   const bundles = assets.filter((asset) => existsSync(path.join(asset, 'index.mjs')));
-  // And the function that starts runs.
-  expect(bundles).toHaveLength(lambdaNames.filter((name) => lambdaStages[name].packaging === 'bundle').length + 1);
+  // And the functions that start runs and stop jobs.
+  expect(bundles).toHaveLength(lambdaNames.filter((name) => lambdaStages[name].packaging === 'bundle').length + 2);
   const contexts = assets.filter((asset) => existsSync(path.join(asset, 'containers')));
   expect(contexts.length).toBeGreaterThan(0);
   for (const context of contexts) for (const name of ['node_modules', 'test', 'docs', 'cdk.out', '.git']) expect(existsSync(path.join(context, name)), `${context}/${name}`).toBe(false);
