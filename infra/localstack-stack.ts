@@ -1,17 +1,16 @@
 import { Aws, BootstraplessSynthesizer, CfnOutput, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack, Tags, type App, type StackProps } from 'aws-cdk-lib';
 import { ManagedPolicy, PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { Runtime, type IFunction } from 'aws-cdk-lib/aws-lambda';
-import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
+import type { IFunction } from 'aws-cdk-lib/aws-lambda';
 import { LogGroup, RetentionDays } from 'aws-cdk-lib/aws-logs';
 import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership, type CfnBucket } from 'aws-cdk-lib/aws-s3';
 import { Activity, DefinitionBody, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
-import { fileURLToPath } from 'node:url';
+import { storeTag } from '../src/cloud/deployment.ts';
 import { GenViewError } from '../src/errors.ts';
 import { buildWorkflow, type WorkflowRefs } from '../src/workflow/definition.ts';
 import { localRefs } from '../src/workflow/local.ts';
 import { jobDefinitionNames, lambdaNames, lambdaStages, type JobDefinitionName, type LambdaName } from '../src/workflow/stages.ts';
 import { acknowledge } from './acknowledge.ts';
-import { nodeOfFunctions } from './constructs/functions.ts';
+import { plainFunction } from './constructs/functions.ts';
 import { pascal } from './constructs/images.ts';
 
 export interface LocalStackOptions {
@@ -96,7 +95,7 @@ export class LocalStackStack extends Stack {
       'AwsSolutions-SF2': 'Wants X-Ray, and the server need not have more than S3, Step Functions, IAM and CloudFormation.',
     });
     // How `genview submit` finds the deployment and its store; where the server keeps no tags, by the definition.
-    Tags.of(this.stateMachine).add('genview:store', `s3://${bucket.bucketName}/`);
+    Tags.of(this.stateMachine).add(storeTag, `s3://${bucket.bucketName}/`);
 
     const arns = [...Object.values(activities.jobs), ...Object.values(activities.functions)];
     const worker = new ManagedPolicy(this, 'WorkerPolicy', {
@@ -122,29 +121,13 @@ export class LocalStackStack extends Stack {
     const logGroup = new LogGroup(this, 'FunctionsLog', { retention: RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
     for (const statement of [...access, new PolicyStatement({ actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [logGroup.logGroupArn] })]) role.addToPolicy(statement);
     acknowledge(role, accepted);
-    const file = (relative: string): string => fileURLToPath(new URL(`../${relative}`, import.meta.url));
-    return mapRecord(names, (name) => {
-      const made = new NodejsFunction(this, pascal(name), {
-        entry: file(`lambdas/${name}/handler.ts`),
-        depsLockFilePath: file('package-lock.json'),
-        projectRoot: file('.'),
-        runtime: Runtime.NODEJS_22_X,
-        memorySize: lambdaStages[name].memoryMiB,
-        timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
-        role,
-        logGroup,
-        environment: { GENVIEW_LOG: 'json' },
-        bundling: {
-          format: OutputFormat.ESM,
-          target: 'node22',
-          externalModules: [],
-          // CommonJS packages in the bundle call require().
-          banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
-        },
-      });
-      acknowledge(made, { 'AwsSolutions-L1': nodeOfFunctions });
-      return made;
-    });
+    return mapRecord(names, (name) => plainFunction(this, name, {
+      memorySize: lambdaStages[name].memoryMiB,
+      timeout: Duration.seconds(lambdaStages[name].timeoutSeconds),
+      role,
+      logGroup,
+      environment: { GENVIEW_LOG: 'json' },
+    }));
   }
 }
 

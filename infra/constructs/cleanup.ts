@@ -1,4 +1,4 @@
-import { ArnFormat, Duration, Stack } from 'aws-cdk-lib';
+import { Duration } from 'aws-cdk-lib';
 import type { IJobQueue } from 'aws-cdk-lib/aws-batch';
 import { EventField, Rule, RuleTargetInput, Schedule } from 'aws-cdk-lib/aws-events';
 import { LambdaFunction } from 'aws-cdk-lib/aws-events-targets';
@@ -12,6 +12,8 @@ import { Construct } from 'constructs';
 import { acknowledge } from '../acknowledge.ts';
 import type { Options } from '../options.ts';
 import { bundledFunction, functionEnvironment, functionRole } from './functions.ts';
+import { anyJobArn } from './jobs.ts';
+import { allowDescribingExecutions, patientTarget } from './triggers.ts';
 
 export interface CleanupProps {
   readonly options: Options;
@@ -33,15 +35,12 @@ export class Cleanup extends Construct {
 
   constructor(scope: Construct, id: string, { options, stateMachine, queue, logGroup, deadLetters, key }: CleanupProps) {
     super(scope, id);
-    const stack = Stack.of(this);
     const role = functionRole(this, 'stop-jobs', logGroup, 'GenView stop-jobs: ends jobs of executions that have ended.');
     const allow = (actions: string[], resources: string[]): void => { role.addToPolicy(new PolicyStatement({ actions, resources })); };
-    const anyJob = stack.formatArn({ service: 'batch', resource: 'job', resourceName: '*' });
-    const executions = stack.formatArn({ service: 'states', resource: 'execution', resourceName: `${options.name}:*`, arnFormat: ArnFormat.COLON_RESOURCE_NAME });
-    allow(['states:DescribeExecution'], [executions]);
+    allowDescribingExecutions(role, options);
     // No resource-level permissions exist for them.
     allow(['batch:ListJobs', 'batch:DescribeJobs'], ['*']);
-    allow(['batch:TerminateJob'], [anyJob]);
+    allow(['batch:TerminateJob'], [anyJobArn(this)]);
     if (key) allow(['kms:Decrypt', 'kms:GenerateDataKey'], [key.keyArn]);
     this.stopJobs = bundledFunction(this, 'stop-jobs', {
       role, logGroup, memorySize: 512, timeout: Duration.minutes(2), tracing: Tracing.ACTIVE, deadLetterQueue: deadLetters,
@@ -50,7 +49,6 @@ export class Cleanup extends Construct {
     acknowledge(role, {
       'AwsSolutions-IAM5[Resource::*]': 'batch:ListJobs, batch:DescribeJobs, xray:PutTraceSegments and xray:PutTelemetryRecords know no resources.',
       'AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job/*]': 'The identity of a job is made when it is submitted.',
-      [`AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:${options.name}:*]`]: 'Executions of one state machine, whatever their names.',
     });
 
     const rule = new Rule(this, 'ExecutionEnded', {
@@ -61,12 +59,7 @@ export class Cleanup extends Construct {
         detail: { stateMachineArn: [stateMachine.stateMachineArn], status: ['SUCCEEDED', 'FAILED', 'TIMED_OUT', 'ABORTED'] },
       },
     });
-    rule.addTarget(new LambdaFunction(this.stopJobs, {
-      deadLetterQueue: deadLetters,
-      retryAttempts: 8,
-      maxEventAge: Duration.hours(6),
-      event: RuleTargetInput.fromObject({ execution: EventField.fromPath('$.detail.executionArn') }),
-    }));
+    rule.addTarget(patientTarget(this.stopJobs, deadLetters, { execution: EventField.fromPath('$.detail.executionArn') }));
     // Step Functions promises no event, and a forgotten machine costs as much as a used one. An event that finds no function is not kept, since the next hour brings another.
     new Rule(this, 'Sweep', { description: 'GenView: multi-node jobs whose executions have ended unnoticed.', schedule: Schedule.rate(Duration.hours(1)) })
       .addTarget(new LambdaFunction(this.stopJobs, { retryAttempts: 0, event: RuleTargetInput.fromObject({ sweep: true }) }));

@@ -1,7 +1,7 @@
 import { Duration } from 'aws-cdk-lib';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Architecture, DockerImageCode, DockerImageFunction, Runtime, Tracing, type IFunction } from 'aws-cdk-lib/aws-lambda';
-import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
+import { NodejsFunction, OutputFormat, type BundlingOptions, type NodejsFunctionProps } from 'aws-cdk-lib/aws-lambda-nodejs';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { fileURLToPath } from 'node:url';
@@ -41,9 +41,6 @@ export class Functions extends Construct {
 
 export const functionEnvironment = { GENVIEW_LOG: 'json', POWERTOOLS_SERVICE_NAME: 'genview', NODE_OPTIONS: '--enable-source-maps' } as const;
 
-/** Why the runtime of functions is not the newest. */
-export const nodeOfFunctions = 'Node 22 is what the containers run and the tests cover; it is supported until April 2027.';
-
 /** A role that may write one log and, as tracing asks, X-Ray's segments. */
 export function functionRole(scope: Construct, name: string, logGroup: ILogGroup, description: string): Role {
   const role = new Role(scope, `${pascal(name)}Role`, { assumedBy: new ServicePrincipal('lambda.amazonaws.com'), description });
@@ -52,28 +49,32 @@ export function functionRole(scope: Construct, name: string, logGroup: ILogGroup
   return role;
 }
 
-type Common = Pick<ConstructorParameters<typeof NodejsFunction>[2] & object, 'role' | 'logGroup' | 'memorySize' | 'timeout' | 'tracing' | 'environment' | 'deadLetterQueue' | 'description'>;
+type Common = Pick<NodejsFunctionProps, 'role' | 'logGroup' | 'memorySize' | 'timeout' | 'tracing' | 'environment' | 'deadLetterQueue' | 'description'>;
 
-/** `lambdas/<name>/handler.ts` as one file of plain JavaScript, on Graviton. */
+/** `lambdas/<name>/handler.ts` as one file of plain JavaScript, on Graviton, with its source map. */
 export function bundledFunction(scope: Construct, name: string, common: Common): NodejsFunction {
+  return plainFunction(scope, name, { ...common, architecture: Architecture.ARM_64 }, { sourceMap: true });
+}
+
+/** `lambdas/<name>/handler.ts` as one file of plain JavaScript. */
+export function plainFunction(scope: Construct, name: string, props: Common & Pick<NodejsFunctionProps, 'architecture'>, bundling: BundlingOptions = {}): NodejsFunction {
   const path = (relative: string): string => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
   const made = new NodejsFunction(scope, pascal(name), {
-    ...common,
+    ...props,
     entry: path(`lambdas/${name}/handler.ts`),
     depsLockFilePath: path('package-lock.json'),
     projectRoot: path('.'),
     runtime: Runtime.NODEJS_22_X,
-    architecture: Architecture.ARM_64,
     bundling: {
+      ...bundling,
       format: OutputFormat.ESM,
       target: 'node22',
-      sourceMap: true,
       // The SDK of our lock file, not whichever the runtime has.
       externalModules: [],
       // CommonJS packages in the bundle call require().
       banner: "import { createRequire as bannerRequire } from 'node:module'; const require = bannerRequire(import.meta.url);",
     },
   });
-  acknowledge(made, { 'AwsSolutions-L1': nodeOfFunctions });
+  acknowledge(made, { 'AwsSolutions-L1': 'Node 22 is what the containers run and the tests cover; it is supported until April 2027.' });
   return made;
 }

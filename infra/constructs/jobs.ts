@@ -119,6 +119,11 @@ export function jobDefinitionArn(scope: Construct, options: Options, name: JobDe
   return Stack.of(scope).formatArn({ service: 'batch', resource: 'job-definition', resourceName: `${jobDefinitionName(options, name)}:*` });
 }
 
+/** ARN of every job: their identity is made when they are submitted. */
+export function anyJobArn(scope: Construct): string {
+  return Stack.of(scope).formatArn({ service: 'batch', resource: 'job', resourceName: '*' });
+}
+
 /** The stage table's, less what the options change. */
 export function jobResources(name: JobDefinitionName, { cpuStages, training }: Options): JobResources {
   const program = programOf(name), stage = batchStages[program];

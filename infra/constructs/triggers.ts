@@ -1,10 +1,10 @@
 import { ArnFormat, Duration, Stack } from 'aws-cdk-lib';
 import { EventField, Match, Rule, RuleTargetInput } from 'aws-cdk-lib/aws-events';
 import { LambdaFunction } from 'aws-cdk-lib/aws-events-targets';
-import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import { Tracing, type IFunction } from 'aws-cdk-lib/aws-lambda';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
-import { Queue, QueueEncryption } from 'aws-cdk-lib/aws-sqs';
+import { Queue, QueueEncryption, type IQueue } from 'aws-cdk-lib/aws-sqs';
 import type { StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
 import { bucketLayout } from '../access.ts';
@@ -36,13 +36,12 @@ export class Triggers extends Construct {
     });
 
     const role = functionRole(this, 'start-run', logGroup, 'GenView start-run: starts the workflow for new recipes.');
-    const executions = Stack.of(this).formatArn({ service: 'states', resource: 'execution', resourceName: `${options.name}:*`, arnFormat: ArnFormat.COLON_RESOURCE_NAME });
     const recipes = [`${bucketLayout.recipes}*.yaml`, `${bucketLayout.datasets}*/recipe.yaml`];
     const allow = (actions: string[], resources: string[], conditions?: Record<string, Record<string, readonly string[]>>): void => {
       role.addToPolicy(new PolicyStatement({ actions, resources, ...(conditions && { conditions }) }));
     };
     allow(['states:StartExecution'], [stateMachine.stateMachineArn]);
-    allow(['states:DescribeExecution'], [executions]);
+    allowDescribingExecutions(role, options);
     const objects = recipes.map((keys) => bucket.arnForObjects(keys));
     allow(['s3:GetObject'], objects);
     for (const each of objects) acknowledgeObjects(role, bucket, each);
@@ -54,7 +53,6 @@ export class Triggers extends Construct {
       role, logGroup, memorySize: 512, timeout: Duration.minutes(1), tracing: Tracing.ACTIVE, deadLetterQueue: this.deadLetters,
       environment: { ...functionEnvironment, GENVIEW_STATE_MACHINE: stateMachine.stateMachineArn, GENVIEW_STORE: storeUrl },
     });
-    acknowledge(role, { [`AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:${options.name}:*]`]: 'Executions of one state machine, whatever their names.' });
 
     const rule = new Rule(this, 'RecipeOrDataset', {
       description: 'GenView: a recipe under recipes/, or a dataset that says it is ready.',
@@ -64,15 +62,22 @@ export class Triggers extends Construct {
         detail: { bucket: { name: [bucket.bucketName] }, object: { key: Match.anyOf(Match.wildcard(`${bucketLayout.recipes}*.yaml`), Match.wildcard(`${bucketLayout.datasets}*/_READY`)) } },
       },
     });
-    rule.addTarget(new LambdaFunction(this.startRun, {
-      deadLetterQueue: this.deadLetters,
-      retryAttempts: 8,
-      maxEventAge: Duration.hours(6),
-      event: RuleTargetInput.fromObject({
-        bucket: EventField.fromPath('$.detail.bucket.name'),
-        key: EventField.fromPath('$.detail.object.key'),
-        version: EventField.fromPath('$.detail.object.version-id'),
-      }),
+    rule.addTarget(patientTarget(this.startRun, this.deadLetters, {
+      bucket: EventField.fromPath('$.detail.bucket.name'),
+      key: EventField.fromPath('$.detail.object.key'),
+      version: EventField.fromPath('$.detail.object.version-id'),
     }));
   }
+}
+
+/** A function that gets these fields of an event, for six hours and eight times if need be; then the event is kept. */
+export function patientTarget(handler: IFunction, deadLetterQueue: IQueue, event: Readonly<Record<string, string>>): LambdaFunction {
+  return new LambdaFunction(handler, { deadLetterQueue, retryAttempts: 8, maxEventAge: Duration.hours(6), event: RuleTargetInput.fromObject(event) });
+}
+
+/** To look at executions of the deployment's state machine. */
+export function allowDescribingExecutions(role: Role, { name }: Options): void {
+  const executions = Stack.of(role).formatArn({ service: 'states', resource: 'execution', resourceName: `${name}:*`, arnFormat: ArnFormat.COLON_RESOURCE_NAME });
+  role.addToPolicy(new PolicyStatement({ actions: ['states:DescribeExecution'], resources: [executions] }));
+  acknowledge(role, { [`AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:${name}:*]`]: 'Executions of one state machine, whatever their names.' });
 }

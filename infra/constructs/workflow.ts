@@ -4,12 +4,13 @@ import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { DefinitionBody, LogLevel, StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
+import { storeTag } from '../../src/cloud/deployment.ts';
 import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
 import { jobDefinitionNames, lambdaNames, type QueueName } from '../../src/workflow/stages.ts';
 import { acknowledge } from '../acknowledge.ts';
 import type { Options } from '../options.ts';
 import type { Functions } from './functions.ts';
-import { jobDefinitionArn, type Jobs } from './jobs.ts';
+import { anyJobArn, jobDefinitionArn, type Jobs } from './jobs.ts';
 
 export interface WorkflowProps {
   readonly options: Options;
@@ -20,9 +21,6 @@ export interface WorkflowProps {
   /** Root URL of the store, for the commands to find by the state machine's tag. */
   readonly storeUrl: string;
 }
-
-/** Tag of the state machine with the URL of its store. */
-const storeTag = 'genview:store';
 
 /** The state machine: the very definition that runs locally, with CloudFormation's names in it, and the rights that it needs. */
 export class Workflow extends Construct {
@@ -42,7 +40,7 @@ export class Workflow extends Construct {
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });
-    const anyJob = stack.formatArn({ service: 'batch', resource: 'job', resourceName: '*' });
+    const anyJob = anyJobArn(this);
     const allow = (actions: string[], resources: string[]): void => { role.addToPolicy(new PolicyStatement({ actions, resources })); };
     allow(['lambda:InvokeFunction'], Object.values(this.refs.functions));
     allow(['batch:SubmitJob'], [...new Set(Object.values(this.refs.queues)), ...jobDefinitionNames.map((name) => jobDefinitionArn(this, options, name)), anyJob]);

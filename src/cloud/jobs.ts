@@ -2,7 +2,7 @@ import type { JobDetail, JobStatus } from '@aws-sdk/client-batch';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { endedWithExecution } from '../workflow/stopJobs.ts';
+import { endedWithExecution } from '../workflow/executionTag.ts';
 import { type Clients, mapLimited } from './clients.ts';
 import { queuesIn, readDefinition } from './definition.ts';
 

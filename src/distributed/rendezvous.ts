@@ -38,10 +38,7 @@ type Answer = { readonly refused: string } | { readonly ports: readonly { readon
 
 /** Reads the variables that {@link joinCollective} documents. A process outside a multi-node job is alone. */
 export function placeOf(env: NodeJS.ProcessEnv): Place {
-  const size = integer(env, 'AWS_BATCH_JOB_NUM_NODES', 1, 1);
-  const node = size === 1 ? 0 : integer(env, 'AWS_BATCH_JOB_NODE_INDEX', undefined, 0, size - 1);
-  const main = integer(env, 'AWS_BATCH_JOB_MAIN_NODE_INDEX', 0, 0, size - 1);
-  const rank = (node - main + size) % size;
+  const { rank, size, node, main } = nodeOf(env);
   const mainAddress = env['AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS'];
   if (rank !== 0 && !mainAddress) {
     throw new GenViewError('EnvironmentInvalid', `AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS is not set on node ${node}: set it to the address of node ${main}`);
@@ -60,7 +57,16 @@ export function placeOf(env: NodeJS.ProcessEnv): Place {
   };
 }
 
-function integer(env: NodeJS.ProcessEnv, name: string, fallback: number | undefined, low: number, high = Number.MAX_SAFE_INTEGER): number {
+/** Which node of how many the variables of AWS Batch say that this is; the rank counts from the main node. Throws `EnvironmentInvalid`. */
+export function nodeOf(env: NodeJS.ProcessEnv): { readonly rank: number; readonly size: number; readonly node: number; readonly main: number } {
+  const size = integer(env, 'AWS_BATCH_JOB_NUM_NODES', 1, 1);
+  const node = size === 1 ? 0 : integer(env, 'AWS_BATCH_JOB_NODE_INDEX', undefined, 0, size - 1);
+  const main = integer(env, 'AWS_BATCH_JOB_MAIN_NODE_INDEX', 0, 0, size - 1);
+  return { rank: (node - main + size) % size, size, node, main };
+}
+
+/** A variable's whole number. Throws `EnvironmentInvalid` for anything else, and for none where there is no fallback. */
+export function integer(env: NodeJS.ProcessEnv, name: string, fallback: number | undefined, low: number, high = Number.MAX_SAFE_INTEGER): number {
   const text = env[name];
   if (text === undefined || text === '') {
     if (fallback !== undefined) return fallback;

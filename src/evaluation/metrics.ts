@@ -40,10 +40,3 @@ export function accuracyMeter(classes: number): AccuracyMeter {
     },
   };
 }
-
-/** Accuracy of all samples at once, see {@link accuracyMeter}. */
-export function accuracyOf(scores: Float32Array | Float64Array, labels: Int32Array, classes: number): Accuracy {
-  const meter = accuracyMeter(classes);
-  meter.add(scores, labels);
-  return meter.accuracy();
-}

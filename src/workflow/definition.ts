@@ -1,7 +1,7 @@
 import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
 import type { Catcher, MapState, ParallelState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import { endedWithExecution, executionTag, executionTagValue } from './executionTag.ts';
 import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
-import { endedWithExecution, executionTag, executionTagValue } from './stopJobs.ts';
 
 /** Names or ARNs of what the workflow calls: CloudFormation tokens in the CDK app, plain names in a local run. */
 export interface WorkflowRefs {

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { integer, nodeOf } from '../distributed/rendezvous.ts';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { exitWithParent, runProcess } from './batch/process.ts';
@@ -13,6 +14,9 @@ export interface NodeProcesses {
   readonly size: number;
 }
 
+/** More are a mistake. */
+const mostProcesses = 999_999;
+
 /**
  * Which processes this machine runs, from the variables of the job:
  *
@@ -25,20 +29,13 @@ export interface NodeProcesses {
  * Throws `EnvironmentInvalid`.
  */
 export function processesOfNode(env: NodeJS.ProcessEnv): NodeProcesses {
-  const perNode = integer(env, 'GENVIEW_PROCESSES_PER_NODE', 1, 1), machines = integer(env, 'AWS_BATCH_JOB_NUM_NODES', 1, 1);
-  const node = integer(env, 'AWS_BATCH_JOB_NODE_INDEX', 0, 0), main = integer(env, 'AWS_BATCH_JOB_MAIN_NODE_INDEX', 0, 0);
-  const size = integer(env, 'GENVIEW_PROCESSES', perNode * machines, 1), first = (node - main + machines) % machines * perNode;
+  const { rank, size: machines } = nodeOf(env), perNode = integer(env, 'GENVIEW_PROCESSES_PER_NODE', 1, 1);
+  const size = integer(env, 'GENVIEW_PROCESSES', perNode * machines, 1), first = rank * perNode;
+  if (perNode > mostProcesses || size > mostProcesses) throw new GenViewError('EnvironmentInvalid', `GENVIEW_PROCESSES_PER_NODE is ${perNode} and GENVIEW_PROCESSES ${size}: neither can be above ${mostProcesses}`);
   if (first >= size || size > perNode * machines) {
     throw new GenViewError('EnvironmentInvalid', `GENVIEW_PROCESSES is ${size}, but ${machines} machines with GENVIEW_PROCESSES_PER_NODE=${perNode} have ${perNode * (machines - 1) + 1} to ${perNode * machines}: start as many machines as the processes need`);
   }
   return { first, count: Math.min(perNode, size - first), size };
-}
-
-function integer(env: NodeJS.ProcessEnv, name: string, fallback: number, low: number): number {
-  const text = env[name];
-  if (text === undefined || text === '') return fallback;
-  if (!/^\d{1,6}$/.test(text) || Number(text) < low) throw new GenViewError('EnvironmentInvalid', `${name} is "${text}": it must be a whole number from ${low}`);
-  return Number(text);
 }
 
 /** Variables of process `index` on this machine: a node of its own to the program, with a GPU of its own. */

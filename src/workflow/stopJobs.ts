@@ -1,14 +1,9 @@
 import type { JobStatus } from '@aws-sdk/client-batch';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clients } from '../cloud/clients.ts';
+import { describeJobs } from '../cloud/jobs.ts';
 import type { Log } from '../log.ts';
-
-/** Tag of a job with the ARN of the execution that submitted it, where Step Functions does not keep the two together by itself. */
-export const executionTag = 'genview:execution';
-/** JSONata for that tag's value. Names of executions may have characters that a tag may not. */
-export const executionTagValue = "$replace($states.context.Execution.Id, /[^A-Za-z0-9 _.:\\/=+@-]/, '_')";
-/** In the reason of every job that is terminated because its execution is. */
-export const endedWithExecution = 'ended with its execution';
+import { endedWithExecution, executionTag, tagOfExecution } from './executionTag.ts';
 
 /** The ARN of an execution that has ended; `sweep`: all executions that have. */
 export type ExecutionEnded = { readonly execution: string } | { readonly sweep: true };
@@ -30,8 +25,6 @@ interface OpenJob {
   readonly execution: string;
 }
 
-/** DescribeJobs takes so many. */
-const jobsAtATime = 100;
 const open: readonly JobStatus[] = ['SUBMITTED', 'PENDING', 'RUNNABLE', 'STARTING', 'RUNNING'];
 
 /**
@@ -47,7 +40,7 @@ export async function stopJobs(event: ExecutionEnded, options: StopJobsOptions):
     if (look > 0) await sleep(pause, undefined, { signal });
     const jobs = (await taggedJobs(clients, queue)).filter(({ id }) => !terminated.has(id));
     if ('execution' in event) {
-      await stopThose(event.execution, jobs.filter(({ execution }) => execution === tagged(event.execution)), terminated, options);
+      await stopThose(event.execution, jobs.filter(({ execution }) => execution === tagOfExecution(event.execution)), terminated, options);
     } else {
       // One that cannot be had must not keep the others.
       const ends = await Promise.allSettled([...new Set(jobs.map((job) => job.execution))].map((execution) => stopThose(execution, jobs.filter((job) => job.execution === execution), terminated, options)));
@@ -56,9 +49,6 @@ export async function stopJobs(event: ExecutionEnded, options: StopJobsOptions):
   }
   return { terminated: terminated.size };
 }
-
-/** What {@link executionTagValue} makes of an ARN. */
-const tagged = (execution: string): string => execution.replace(/[^A-Za-z0-9 _.:/=+@-]/g, '_');
 
 async function stopThose(execution: string, jobs: readonly OpenJob[], terminated: Set<string>, { clients, log }: StopJobsOptions): Promise<void> {
   if (jobs.length === 0) return;
@@ -86,18 +76,15 @@ async function statusOf(clients: Clients, execution: string): Promise<string | u
 
 /** Jobs in the queue that have not ended and carry an execution's tag. */
 async function taggedJobs(clients: Clients, jobQueue: string): Promise<OpenJob[]> {
-  return clients.batch(async (sdk, client) => {
-    const ids: string[] = [], found: OpenJob[] = [];
+  const ids = await clients.batch(async (sdk, client) => {
+    const listed: string[] = [];
     for (const jobStatus of open) {
-      for await (const { jobSummaryList = [] } of sdk.paginateListJobs({ client }, { jobQueue, jobStatus })) ids.push(...jobSummaryList.map(({ jobId }) => jobId!));
+      for await (const { jobSummaryList = [] } of sdk.paginateListJobs({ client }, { jobQueue, jobStatus })) listed.push(...jobSummaryList.map(({ jobId }) => jobId!));
     }
-    for (let start = 0; start < ids.length; start += jobsAtATime) {
-      const { jobs = [] } = await client.send(new sdk.DescribeJobsCommand({ jobs: ids.slice(start, start + jobsAtATime) }));
-      for (const { jobId, jobName, tags } of jobs) {
-        const execution = tags?.[executionTag];
-        if (execution !== undefined) found.push({ id: jobId!, name: jobName!, execution });
-      }
-    }
-    return found;
+    return listed;
+  });
+  return (await describeJobs(clients, ids)).flatMap(({ jobId, jobName, tags }) => {
+    const execution = tags?.[executionTag];
+    return execution === undefined ? [] : [{ id: jobId!, name: jobName!, execution }];
   });
 }

@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { accuracyMeter, accuracyOf } from '../../src/evaluation/metrics.ts';
+import { accuracyMeter, type Accuracy } from '../../src/evaluation/metrics.ts';
 import { reference } from './reference.ts';
+
+function accuracyOf(scores: Float32Array | Float64Array, labels: Int32Array, classes: number): Accuracy {
+  const meter = accuracyMeter(classes);
+  meter.add(scores, labels);
+  return meter.accuracy();
+}
 
 describe('accuracy', () => {
   it('agrees with scikit-learn', () => {

@@ -13,7 +13,7 @@ import { resolveRecipe } from '../../src/stages/resolveRecipe.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { openStore } from '../../src/storage/index.ts';
 import { genviewHere } from '../cli/program.ts';
-import { type Cloud, installCloud, startCloud } from './support/cloud.ts';
+import { type Cloud, installCloud, resolveRecipeState, stageCommand, startCloud } from './support/cloud.ts';
 import { processesLeft, processesOf } from './support/program.ts';
 import { keysOf } from '../storage/objectStoreContract.ts';
 
@@ -37,12 +37,12 @@ esac`;
 const definition = (queue: string): object => ({
   StartAt: 'ResolveRecipe',
   States: {
-    ResolveRecipe: { Type: 'Pass', Parameters: { 'runId.$': "States.ArrayGetItem(States.StringSplit($.recipe, '/.'), 3)", 'store.$': '$.store' }, Next: 'AnalyzeForeground' },
+    ResolveRecipe: resolveRecipeState('AnalyzeForeground'),
     AnalyzeForeground: {
       Type: 'Task', Resource: 'arn:aws:states:::batch:submitJob.sync',
       Parameters: {
         'JobName.$': "States.Format('{}-analyze-foreground', $.runId)", JobDefinition: 'stage', JobQueue: queue, ArrayProperties: { Size: 2 },
-        ContainerOverrides: { 'Command.$': "States.Array('analyze-foreground', '--run', States.Format('{}runs/{}/', $.store, $.runId))" },
+        ContainerOverrides: { 'Command.$': stageCommand('analyze-foreground') },
       },
       ResultPath: null, Next: 'Report',
     },

@@ -15,6 +15,7 @@ import { execute, type TaskHandler } from '../../src/workflow/asl/interpreter.ts
 import { genview, genviewHere } from '../cli/program.ts';
 import { artefactsIn } from './support/artefacts.ts';
 import { installLocalStack, startLocalStack, type LocalStack } from './support/localstack.ts';
+import { readable, type Readable } from './support/readableHistory.ts';
 import { processesOf } from './support/program.ts';
 import { colouredSquare } from './support/squares.ts';
 
@@ -233,20 +234,6 @@ describe.skipIf(missing)('the workflow on LocalStack, with workers', () => {
     expect(await see('logs', 'long', 'pretrain')).toMatch(/error: stopped: SIGTERM/);
   });
 });
-
-/** An event of either history. */
-interface Readable {
-  readonly id: number;
-  readonly previous: number;
-  readonly type: string;
-  readonly details: Readonly<Record<string, string>>;
-}
-function readable(events: readonly (HistoryEvent | ServerEvent)[]): Readable[] {
-  return events.map((event) => ({
-    id: Number(event.id), previous: Number(event.previousEventId), type: event.type!,
-    details: (Object.entries(event).find(([key]) => key.endsWith('EventDetails'))?.[1] ?? {}) as Record<string, string>,
-  }));
-}
 
 /** States of the machine itself in the order in which they were entered; behind each, sorted, those inside it: branches and iterations have no order. */
 function entered(events: readonly Readable[]): string[][] {

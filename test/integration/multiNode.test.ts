@@ -15,10 +15,12 @@ import { execute, type TaskHandler } from '../../src/workflow/asl/interpreter.ts
 import { buildWorkflow } from '../../src/workflow/definition.ts';
 import { localRefs } from '../../src/workflow/local.ts';
 import { jobDefinitionNames } from '../../src/workflow/stages.ts';
-import { endedWithExecution, executionTag, stopJobs } from '../../src/workflow/stopJobs.ts';
+import { endedWithExecution, executionTag } from '../../src/workflow/executionTag.ts';
+import { stopJobs } from '../../src/workflow/stopJobs.ts';
 import { VirtualClock } from '../workflow/virtualClock.ts';
 import { installCloud, startCloud, type Cloud } from './support/cloud.ts';
 import { installLocalStack, startLocalStack, type LocalStack } from './support/localstack.ts';
+import { readable, type Readable } from './support/readableHistory.ts';
 import { processesLeft, processesOf } from './support/program.ts';
 
 const missing = installLocalStack() ?? installCloud();
@@ -213,20 +215,6 @@ function spelled(value: Json): Json {
   return Object.fromEntries(Object.entries(value).map(([key, part]) => {
     const name = key[0]!.toUpperCase() + key.slice(1);
     return [name, name === 'Tags' || name === 'Payload' ? part : spelled(part)];
-  }));
-}
-
-/** An event of either history. */
-interface Readable {
-  readonly id: number;
-  readonly previous: number;
-  readonly type: string;
-  readonly details: Readonly<Record<string, string>>;
-}
-function readable(events: readonly (HistoryEvent | ServerEvent)[]): Readable[] {
-  return events.map((event) => ({
-    id: Number(event.id), previous: Number(event.previousEventId), type: event.type!,
-    details: (Object.entries(event).find(([key]) => key.endsWith('EventDetails'))?.[1] ?? {}) as Record<string, string>,
   }));
 }
 

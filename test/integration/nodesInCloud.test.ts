@@ -12,9 +12,10 @@ import { jobsOfRun } from '../../src/cloud/jobs.ts';
 import { silentLog, type Log } from '../../src/log.ts';
 import { resolveRecipe } from '../../src/stages/resolveRecipe.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
-import { endedWithExecution, executionTag, stopJobs } from '../../src/workflow/stopJobs.ts';
+import { endedWithExecution, executionTag } from '../../src/workflow/executionTag.ts';
+import { stopJobs } from '../../src/workflow/stopJobs.ts';
 import { genviewHere } from '../cli/program.ts';
-import { type Cloud, installCloud, startCloud } from './support/cloud.ts';
+import { type Cloud, installCloud, resolveRecipeState, stageCommand, startCloud } from './support/cloud.ts';
 import { processesLeft, processesOf } from './support/program.ts';
 
 const missing = installCloud();
@@ -32,12 +33,12 @@ exec node -e 'setTimeout(() => {}, 3600000)' ${mark} "$@"`;
 const definition = (queue: string): object => ({
   StartAt: 'ResolveRecipe',
   States: {
-    ResolveRecipe: { Type: 'Pass', Parameters: { 'runId.$': "States.ArrayGetItem(States.StringSplit($.recipe, '/.'), 3)", 'store.$': '$.store' }, Next: 'SubmitNodes' },
+    ResolveRecipe: resolveRecipeState('SubmitNodes'),
     SubmitNodes: {
       Type: 'Task', Resource: 'arn:aws:states:::aws-sdk:batch:submitJob',
       Parameters: {
         'JobName.$': "States.Format('{}-pretrain-gen', $.runId)", JobDefinition: 'stage-nodes', JobQueue: queue,
-        NodeOverrides: { NumNodes: 3, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: { 'Command.$': "States.Array('pretrain', '--run', States.Format('{}runs/{}/', $.store, $.runId))" } }] },
+        NodeOverrides: { NumNodes: 3, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: { 'Command.$': stageCommand('pretrain') } }] },
         Tags: { 'genview:execution.$': '$$.Execution.Id' },
       },
       ResultPath: '$.job', Next: 'AwaitNodes',

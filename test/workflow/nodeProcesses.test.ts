@@ -22,6 +22,7 @@ describe('the processes of a machine', () => {
 
   it.each([
     [{ GENVIEW_PROCESSES_PER_NODE: 'two' }, /GENVIEW_PROCESSES_PER_NODE is "two": it must be a whole number from 1/],
+    [{ GENVIEW_PROCESSES_PER_NODE: '1000000' }, /neither can be above 999999/],
     [{ GENVIEW_PROCESSES_PER_NODE: '2', GENVIEW_PROCESSES: '5' }, /GENVIEW_PROCESSES is 5, but 2 machines with GENVIEW_PROCESSES_PER_NODE=2 have 3 to 4/],
     [{ GENVIEW_PROCESSES_PER_NODE: '2', GENVIEW_PROCESSES: '2' }, /start as many machines as the processes need/],
   ])('%j is refused', (more, message) => {

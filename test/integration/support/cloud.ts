@@ -37,6 +37,11 @@ export interface Cloud {
   stop(): void;
 }
 
+/** First state of a workflow as the real one looks to who drives it, in JSONPath: the run's identity from the name of its recipe, and its URL for the states behind. */
+export const resolveRecipeState = (next: string): object => ({ Type: 'Pass', Parameters: { 'runId.$': "States.ArrayGetItem(States.StringSplit($.recipe, '/.'), 3)", 'store.$': '$.store' }, Next: next });
+/** JSONPath for a stage's command in such a workflow. */
+export const stageCommand = (stage: string): string => `States.Array('${stage}', '--run', States.Format('{}runs/{}/', $.store, $.runId))`;
+
 /** Log group of the jobs. */
 export const jobLogGroup = '/genview/jobs';
 

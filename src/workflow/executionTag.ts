@@ -1,0 +1,11 @@
+/** Tag of a job with the ARN of the execution that submitted it, where Step Functions does not keep the two together by itself. */
+export const executionTag = 'genview:execution';
+
+/** JSONata for that tag's value. Names of executions may have characters that a tag may not. */
+export const executionTagValue = "$replace($states.context.Execution.Id, /[^A-Za-z0-9 _.:\\/=+@-]/, '_')";
+
+/** What {@link executionTagValue} makes of an ARN. */
+export const tagOfExecution = (arn: string): string => arn.replace(/[^A-Za-z0-9 _.:/=+@-]/g, '_');
+
+/** In the reason of every job that is terminated because its execution is. */
+export const endedWithExecution = 'ended with its execution';
