@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { ExitCode, GenViewError } from '../errors.ts';
+import { ExitCode } from '../errors.ts';
 import type { Collective } from './collective.ts';
 import { deferred, type Deferred } from './deferred.ts';
 import { checkFailure, errorOfFailure, failureOf, failureOfStop, longestFailure, type Failure } from './failure.ts';
@@ -318,7 +318,7 @@ class Ring implements Collective {
       socket.end();
     }
     // To close with something unread would reset the connection, and what was written with it.
-    const closed = Promise.all(sockets.map((socket) => socket.destroyed ? undefined : new Promise<void>((resolve) => { socket.once('close', () => resolve()); })));
+    const closed = Promise.all(sockets.filter((socket) => !socket.destroyed).map((socket) => new Promise<void>((resolve) => { socket.once('close', () => resolve()); })));
     const timer = setTimeout(() => { for (const socket of sockets) socket.destroy(); }, lastWords);
     this.#told = closed.then(() => clearTimeout(timer));
   }
