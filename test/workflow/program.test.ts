@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { joinCollective } from '../../src/distributed/collective.ts';
-import { metricsOf } from '../emf.ts';
 import { freePort } from '../integration/support/ports.ts';
+import { metricsOf } from '../emf.ts';
 import { startMetadata } from './metadataServer.ts';
 
 const program = fileURLToPath(new URL('fixtures/program.ts', import.meta.url));
