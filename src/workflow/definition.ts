@@ -49,6 +49,10 @@ const longestRun = 60 * 86_400;
 
 /** Refusals that pass: AWS asks for a repetition with jitter. */
 const lambdaRetry: readonly Retrier[] = [{
+  // A function that nobody called for weeks is asleep: the first call is refused and wakes it, which takes a minute or two. After an update it may be the same.
+  ErrorEquals: ['Lambda.CodeArtifactUserPendingException', 'Lambda.ResourceConflictException', 'Lambda.ResourceNotReadyException'],
+  IntervalSeconds: 5, MaxAttempts: 8, BackoffRate: 2, MaxDelaySeconds: 60,
+}, {
   ErrorEquals: ['Lambda.ServiceException', 'Lambda.AWSLambdaException', 'Lambda.SdkClientException', 'Lambda.TooManyRequestsException'],
   IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, JitterStrategy: 'FULL',
 }, {

@@ -194,6 +194,15 @@ describe('the workflow', () => {
     });
   });
 
+  it('waits for a function that nobody has called for weeks, up to five minutes', async () => {
+    for (const error of ['Lambda.CodeArtifactUserPendingException', 'Lambda.ResourceConflictException', 'Lambda.ResourceNotReadyException']) {
+      const asleep = world([], { 'resolve-recipe': new StatesError(error, '') });
+      await expect(asleep.run()).rejects.toMatchObject({ error });
+      expect(asleep.clock.sleeps.filter((milliseconds) => milliseconds < 1e6)).toEqual([5, 10, 20, 40, 60, 60, 60, 60].map((seconds) => 1000 * seconds));
+      expect(asleep.calls.filter((name) => name === 'resolve-recipe')).toHaveLength(9);
+    }
+  });
+
   it('calls a function again that Lambda ended, three times', async () => {
     for (const error of ['Sandbox.Timedout', 'FunctionTimedOut', 'Lambda.Unknown']) {
       const ended = world([], { 'shard-dataset': new StatesError(error, '') });
