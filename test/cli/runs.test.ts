@@ -74,7 +74,7 @@ describe('genview submit --dry-run', () => {
     const { code, stdout, stderr } = await genviewHere(['submit', demo, '--dry-run']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^estimate for 2,400 training and 600 validation images, the embedded encoder, the embedded generator:\nstage +images +GPU hours +limit +instance +cost\nfit-foreground +1,000 +0\.1 +CPU +g5\.xlarge spot +\$0\.06\n/);
-    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\nby a model, not a measurement, .*; prices of 2026-08-17, us-east-1\n$/);
+    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\nfor a deployment without options of its own; --cloud or --stack takes those of one that there is\nby a model, not a measurement, .*; prices of 2026-08-17, us-east-1\n$/);
   });
 
   it('for machines, and by prices of one\'s own', async () => {
