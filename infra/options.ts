@@ -20,7 +20,7 @@ const positive = z.int().positive();
 const optionsSchema = z.strictObject({
   /** Of the deployment, in the names of stacks, job definitions and log groups. A second deployment in an account and region needs another. @default genview */
   name: z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 lower-case letters, digits and dashes').default('genview'),
-  /** GPU instances of single and array jobs. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
+  /** GPU instances of single and array jobs; the estimate counts on the first that fits. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
   gpuInstanceTypes: z.array(instanceType).min(1)
     .default(['g5', 'g6', 'g6e', 'g4dn'].flatMap((family) => [`${family}.xlarge`, `${family}.2xlarge`])),
   /** Spot machines first, on demand when there are none; false: on demand only. @default true */
@@ -32,7 +32,7 @@ const optionsSchema = z.strictObject({
   training: z.strictObject({
     /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
     instanceType: instanceType.default('g5.2xlarge'),
-    /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has. @default 4 */
+    /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has, and is refused when it needs more. @default 4 */
     nodes: positive.max(1000).default(4),
     /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default those of the type, where it is a g4dn, g5, g6, g6e, p4d, p4de, p5, p5e or p5en; else 1 */
     gpus: positive.max(16).optional(),

@@ -89,6 +89,15 @@ describe('genview submit --dry-run', () => {
     expect(ours).toMatchObject({ prices: { region: 'moon-1' }, dollars: { compute: onDemand.dollars.compute } });
   });
 
+  it('refuses prices that are none, with file and field', async () => {
+    const file = path.join(folder, 'wrong.json');
+    await writeFile(file, '{ "spotShare": -1 }');
+    const { code, stderr } = await genviewHere(['submit', demo, '--dry-run', '--prices', file]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(new RegExp(`^genview: --prices ${file}: date is missing; .*spotShare must be above 0, not -1; `));
+    expect((await genviewHere(['submit', demo, '--dry-run', '--images', '0'])).stderr).toMatch(/--images <n>.*It must be a whole number, at least 1\./);
+  });
+
   it('a faulty recipe is refused before anything else', async () => {
     const file = path.join(folder, 'faulty.yaml');
     await writeFile(file, 'name: a\ndataset: { url: nowhere }\n');
