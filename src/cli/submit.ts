@@ -51,9 +51,13 @@ Examples:
 }
 
 async function submit(file: string, options: Options, command: Command): Promise<void> {
-  const [{ toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { queuesIn, readDefinition }, { machinesOfDefinition }, { defaultMachines }, { refuseTooManyNodes }, { estimate }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog }] = await Promise.all([
+  const [
+    { toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { queuesIn, readDefinition }, { machinesOfDefinition }, { defaultMachines },
+    { refuseTooManyNodes }, { estimate }, { notesOnDeployment }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog },
+  ] = await Promise.all([
     import('../recipe/location.ts'), import('../stages/resolveRecipe.ts'), import('../cloud/submit.ts'), import('../cloud/definition.ts'), import('../workflow/definition.ts'),
-    import('../workflow/deployedMachines.ts'), import('../stages/trainingMachines.ts'), import('../estimate/estimate.ts'), import('../estimate/prices.ts'), import('../estimate/constants.ts'), import('./showEstimate.ts'), import('../errors.ts'), import('../log.ts'),
+    import('../workflow/deployedMachines.ts'), import('../stages/trainingMachines.ts'), import('../estimate/estimate.ts'), import('../estimate/notes.ts'), import('../estimate/prices.ts'),
+    import('../estimate/constants.ts'), import('./showEstimate.ts'), import('../errors.ts'), import('../log.ts'),
   ]);
   const url = toUrl(file);
   const recipe = locate(await readRecipe(url), url);
@@ -79,12 +83,7 @@ async function submit(file: string, options: Options, command: Command): Promise
   const measured = await interruptible((context) => cloud.measureDataset(recipe, context, assumed));
   const machines = told ?? { ...defaultMachines, ...(ofWorkers && { training: { ...defaultMachines.training, nodes: 1000 } }) };
   const modelled = estimate(recipe, measured, { prices, machines: options.onDemand === true ? { ...machines, spot: false } : machines });
-  const region = deployment?.stateMachine.split(':')[3];
-  const expected = { ...modelled, notes: [...modelled.notes,
-    ...definition === undefined ? ['for a deployment without options of its own; --cloud or --stack takes those of one that there is']
-      : told === undefined && !ofWorkers ? ['this deployment does not say which machines it has, being of another version: those of one without options are taken; deployed again from this clone, it says so'] : [],
-    ...region !== undefined && region !== prices.region && !ofWorkers ? [`the deployment is in ${region}: prices of that region, in a file of your own, are given with --prices`] : [],
-  ] };
+  const expected = { ...modelled, notes: [...modelled.notes, ...ofWorkers ? [] : notesOnDeployment(told !== undefined, deployment?.stateMachine, prices)] };
   if (options.json !== true) process.stdout.write(`${formatEstimate(expected)}\n${ofWorkers ? 'workers do the work of this deployment: that is what AWS Batch would cost\n' : ''}`);
   if (target === undefined || deployment === undefined || options.dryRun === true) {
     if (options.json) printJson({ estimate: expected });

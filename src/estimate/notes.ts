@@ -23,6 +23,20 @@ export function notesOn({ stages, hours, unpriced }: Pick<Estimate, 'stages' | '
   return [...missing, ...unknown, ...tooMany, ...long, ...endless];
 }
 
+/**
+ * What a person should know of the deployment that an estimate is for.
+ * @param told whether it says what machines it has
+ * @param stateMachine ARN; undefined for an estimate without a deployment
+ */
+export function notesOnDeployment(told: boolean, stateMachine: string | undefined, prices: Prices): string[] {
+  if (stateMachine === undefined) return ['for a deployment without options of its own; --cloud or --stack takes those of one that there is'];
+  const region = stateMachine.split(':')[3];
+  return [
+    ...told ? [] : ['this deployment does not say which machines it has, being of another version: those of one without options are taken; deployed again from this clone, it says so'],
+    ...region === prices.region ? [] : [`the deployment is in ${region}, and the prices are those of ${prices.region}: give its own by --prices, in a copy of ${pricesFile}`],
+  ];
+}
+
 const remedy: Partial<Record<StageEstimate['stage'], string>> = {
   'fit-foreground': 'a smaller foreground.sampleImages',
   'analyze-foreground': 'a smaller dataset.shardSize',

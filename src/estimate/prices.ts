@@ -58,9 +58,7 @@ export async function readPrices(file?: string): Promise<Prices> {
   const invalid = (what: string, cause?: unknown): GenViewError => new GenViewError('PricesInvalid', `--prices ${file ?? pricesFile}: ${what}; start from ${pricesFile}`, { cause });
   let value: unknown;
   try {
-    const text = await readFile(file ?? new URL('prices.json', import.meta.url), 'utf8');
-    // What other programs write as JSON and is none: as text, so that the field is named.
-    value = JSON.parse(text.replace(/(?<=:\s*)-?(?:NaN|Infinity)(?=\s*[,}])/g, '"$&"'));
+    value = parse(await readFile(file ?? new URL('prices.json', import.meta.url), 'utf8'));
   } catch (cause) {
     throw invalid((cause as Error).message, cause);
   }
@@ -69,18 +67,28 @@ export async function readPrices(file?: string): Promise<Prices> {
   return { ...parsed.data, ...(file !== undefined && { file }) };
 }
 
+function parse(text: string): unknown {
+  try { return JSON.parse(text); } catch (error) {
+    // What other programs write as JSON and is none: as text, so that the field is named.
+    const mended = text.replace(/(?<=:\s*)-?(?:NaN|Infinity)(?=\s*[,}])/g, '"$&"');
+    if (mended === text) throw error;
+    return JSON.parse(mended);
+  }
+}
+
 /** `onDemandPerHour["g5.xlarge"]` */
 export const instanceTypeField = (type: string): string => `onDemandPerHour["${type}"]`;
 
 function explain(issue: z.core.$ZodIssue, root: unknown): string[] {
   const field = issue.path.map((step, i) => i === 0 ? String(step) : `["${String(step)}"]`).join('') || 'the file';
   const value = issue.path.reduce<unknown>((at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step], root);
+  const found = typeof value === 'number' ? String(value) : JSON.stringify(value);
   switch (issue.code) {
     case 'unrecognized_keys': return issue.keys.map((key) => `${key} is not a field of a price table, which has ${Object.keys(schema.shape).join(', ')}`);
     case 'invalid_key': return [`${field} ${issue.issues[0]!.message}`];
-    case 'invalid_type': return [value === undefined ? `${field} is missing` : `${field} must be ${issue.expected === 'number' ? 'a number of dollars' : issue.expected === 'string' ? 'text' : 'a group of fields'}, not ${JSON.stringify(value)}`];
-    case 'too_small': return [`${field} must be ${issue.inclusive ? 'at least' : 'above'} ${issue.minimum}, not ${JSON.stringify(value)}`];
-    case 'too_big': return [`${field} must be at most ${issue.maximum}, not ${JSON.stringify(value)}`];
+    case 'invalid_type': return [value === undefined ? `${field} is missing` : `${field} must be ${issue.expected === 'number' ? 'a number of dollars' : issue.expected === 'string' ? 'text' : 'a group of fields'}, not ${found}`];
+    case 'too_small': return [`${field} must be ${issue.inclusive ? 'at least' : 'above'} ${issue.minimum}, not ${found}`];
+    case 'too_big': return [`${field} must be at most ${issue.maximum}, not ${found}`];
     default: return [`${field}: ${issue.message}`];
   }
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { busySeconds, estimate } from '../../src/estimate/estimate.ts';
 import { machineOf } from '../../src/estimate/instanceTypes.ts';
+import { notesOnDeployment } from '../../src/estimate/notes.ts';
 import { endsInTurn } from '../../src/estimate/placement.ts';
 import { readPrices, type Prices } from '../../src/estimate/prices.ts';
 import { viewFlop, workOf } from '../../src/estimate/work.ts';
@@ -199,6 +200,16 @@ describe('what is not known', () => {
     expect(of('p9.48xlarge', given).gpuHours).toBeCloseTo(of('g5.48xlarge', given).gpuHours, 9);
   });
 
+  it('a deployment that does not say what it has, or is elsewhere than the prices, is said', () => {
+    const arn = (region: string): string => `arn:aws:states:${region}:123456789012:stateMachine:genview`;
+    expect(notesOnDeployment(true, arn('nowhere-1'), prices)).toEqual([]);
+    expect(notesOnDeployment(false, arn('eu-west-1'), prices)).toEqual([
+      'this deployment does not say which machines it has, being of another version: those of one without options are taken; deployed again from this clone, it says so',
+      'the deployment is in eu-west-1, and the prices are those of nowhere-1: give its own by --prices, in a copy of src/estimate/prices.json',
+    ]);
+    expect(notesOnDeployment(false, undefined, prices)).toEqual(['for a deployment without options of its own; --cloud or --stack takes those of one that there is']);
+  });
+
   it('no images cost nothing', () => {
     expect(estimate(recipe(''), { train: 0, val: 0, bytes: 0 }, { prices })).toMatchObject({ stages: [], gpuHours: 0, hours: 0, dollars: { total: 0, storageMonth: 0 }, notes: [] });
   });
@@ -243,7 +254,9 @@ it('prices are a table that can be edited, and is checked', async () => {
     expect(await changed({ natPerHour: -0.1, onDemandPerHour: { 'g5.xlarge': 0, 'g5.2xlarge': '1.2' } }))
       .toBe(`FILE onDemandPerHour["g5.xlarge"] must be above 0, not 0; onDemandPerHour["g5.2xlarge"] must be a number of dollars, not "1.2"; natPerHour must be at least 0, not -0.1${start}`);
     expect(await refusal(JSON.stringify(own).replace('"spotShare":0.5', '"spotShare": NaN'))).toBe(`FILE spotShare must be a number of dollars, not "NaN"${start}`);
-    expect(await refusal(JSON.stringify(own).replace('"logsPerGB":0.5', '"logsPerGB":1e999'))).toMatch(/^FILE logsPerGB must be /);
+    expect(await refusal(JSON.stringify(own).replace('"logsPerGB":0.5', '"logsPerGB":1e999'))).toBe(`FILE logsPerGB must be a number of dollars, not Infinity${start}`);
+    await writeFile(file, JSON.stringify({ ...own, note: 'of the moon: NaN, so far' }));
+    expect((await readPrices(file)).note).toBe('of the moon: NaN, so far');
     expect(await changed({ natPerHour: 1e9 })).toBe(`FILE natPerHour must be at most 1000000, not 1000000000${start}`);
     expect(await changed({ spotShar: 0.5 })).toMatch(/^FILE spotShar is not a field of a price table, which has note, date, region, onDemandPerHour, spotShare, /);
     expect(await changed({ onDemandPerHour: { 'g5-xlarge': 1 } })).toBe(`FILE onDemandPerHour["g5-xlarge"] is no instance type such as g5.2xlarge${start}`);
