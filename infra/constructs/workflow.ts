@@ -37,6 +37,7 @@ export class Workflow extends Construct {
       jobDefinitions: mapRecord(jobDefinitionNames, (name) => jobs.definitions[name].jobDefinitionArn),
       queues: mapRecord(jobDefinitionNames, (name) => queues[jobs.queues[name]].jobQueueArn),
       processesPerNode: options.training.gpus,
+      machines: options,
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });

@@ -1,10 +1,11 @@
 import { Template } from 'aws-cdk-lib/assertions';
 import validate from 'asl-validator';
 import { describe, expect, it } from 'vitest';
-import { checkOptions } from '../../infra/options.ts';
 import { pascal } from '../../infra/constructs/images.ts';
+import { checkOptions, type OptionsInput } from '../../infra/options.ts';
 import { createStacks, createTarget } from '../../infra/stacks.ts';
-import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
+import { buildWorkflow, machinesOfDefinition, type WorkflowRefs } from '../../src/workflow/definition.ts';
+import { defaultMachines } from '../../src/workflow/deployedMachines.ts';
 import { jobDefinitionNames, lambdaNames } from '../../src/workflow/stages.ts';
 import { flatten, resource, resources, statementsOf, testApp, type Json } from './support.ts';
 
@@ -19,6 +20,17 @@ describe('the state machine', () => {
     expect(new Set(Object.values(refs.functions)).size).toBe(lambdaNames.length);
     expect(new Set(Object.values(refs.jobDefinitions)).size).toBe(jobDefinitionNames.length);
     expect(new Set(Object.values(refs.queues)).size).toBe(3);
+  });
+
+  it('tells what machines the deployment has, and refuses recipes that need more', () => {
+    const definition = (options: OptionsInput): Json => {
+      const { stateless: stack } = createStacks(testApp(), checkOptions(options));
+      return JSON.parse(resource(Template.fromStack(stack), 'AWS::StepFunctions::StateMachine').DefinitionString as string) as Json;
+    };
+    expect(machinesOfDefinition(JSON.parse(stateMachine().DefinitionString as string) as object)).toEqual(defaultMachines);
+    const own = definition({ spot: false, gpuInstanceTypes: ['g6.2xlarge'], maxVcpus: { gpu: 32 }, cpuStages: ['fit-foreground'], training: { instanceType: 'g6e.12xlarge', nodes: 2 } });
+    expect(machinesOfDefinition(own)).toEqual({ spot: false, gpuInstanceTypes: ['g6.2xlarge'], maxVcpus: { gpu: 32, cpu: 64 }, cpuStages: ['fit-foreground'], training: { instanceType: 'g6e.12xlarge', nodes: 2, gpus: 4 } });
+    expect(own.States.ResolveRecipe.Arguments.Payload.training).toEqual({ nodes: 2, gpus: 4 });
   });
 
   it('is accepted by an independent validator', () => {

@@ -5,6 +5,7 @@ import { StatesError } from '../../src/workflow/asl/errors.ts';
 import { execute, type TaskContext, type TaskHandler } from '../../src/workflow/asl/interpreter.ts';
 import { evaluateTemplate } from '../../src/workflow/asl/jsonata.ts';
 import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { defaultMachines } from '../../src/workflow/deployedMachines.ts';
 import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
 import { localRefs } from '../../src/workflow/local.ts';
 import { localThreads } from '../../src/workflow/stages.ts';
@@ -75,6 +76,14 @@ describe('the workflow', () => {
     expect(job('r-pretrain-gen')).toEqual({ JobName: 'r-pretrain-gen', JobDefinition: 'pretrain-nodes', JobQueue: 'training', NodeOverrides: { NumNodes: 2, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: { Command: ['pretrain', '--run', 's3://b/runs/r/', '--variant', 'gen'] } }] }, Tags: { 'genview:execution': 'local:local' } });
     expect(jobs.map(({ JobName }) => JobName)).toHaveLength(1 + 1 + 1 + 2 * 4 + 1);
     expect(jobs.every(({ JobName }) => /^[A-Za-z0-9_-]{1,128}$/.test(JobName as string))).toBe(true);
+  });
+
+  it('tells the first function what machines there are for multi-node jobs, where that is known', async () => {
+    const { run, payloads } = world([{ name: 'base', nodes: 1 }]);
+    await run();
+    expect(payloads['resolve-recipe']).toEqual(input);
+    await run(buildWorkflow({ ...localRefs, machines: { ...defaultMachines, training: { instanceType: 'g5.12xlarge', nodes: 2, gpus: 4 } } }));
+    expect(payloads['resolve-recipe']).toEqual({ ...input, training: { nodes: 2, gpus: 4 } });
   });
 
   it('records any failure and then fails with the error and cause of the stage', async () => {
