@@ -2,9 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { GenViewError } from '../src/errors.ts';
-import { cpuResources, programNames } from '../src/workflow/stages.ts';
+import { batchStages, cpuResources, programNames } from '../src/workflow/stages.ts';
 import { pascal } from './constructs/images.ts';
-import { gpusOf } from './constructs/instance-size.ts';
+import { gpusOf, vcpusOf } from './constructs/instance-size.ts';
 
 /** Days that CloudWatch Logs accepts. */
 const logDays = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] as const;
@@ -20,7 +20,7 @@ const positive = z.int().positive();
 const optionsSchema = z.strictObject({
   /** Of the deployment, in the names of stacks, job definitions and log groups. A second deployment in an account and region needs another. @default genview */
   name: z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 lower-case letters, digits and dashes').default('genview'),
-  /** GPU instances of single and array jobs. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
+  /** GPU instances of single and array jobs; the estimate counts on the first that fits. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
   gpuInstanceTypes: z.array(instanceType).min(1)
     .default(['g5', 'g6', 'g6e', 'g4dn'].flatMap((family) => [`${family}.xlarge`, `${family}.2xlarge`])),
   /** Spot machines first, on demand when there are none; false: on demand only. @default true */
@@ -32,9 +32,9 @@ const optionsSchema = z.strictObject({
   training: z.strictObject({
     /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
     instanceType: instanceType.default('g5.2xlarge'),
-    /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has. @default 4 */
+    /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has, and is refused when it needs more. @default 4 */
     nodes: positive.max(1000).default(4),
-    /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default those of the type, where it is a g4dn, g5, g6 or g6e; else 1 */
+    /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default those of the type, where it is a g4dn, g5, g6, g6e, p4d, p4de, p5, p5e or p5en; else 1 */
     gpus: positive.max(16).optional(),
     /** Which of the network's zones has the machines, from 0: try another where the type is scarce. @default 0 */
     zone: z.int().nonnegative().default(0),
@@ -109,7 +109,7 @@ function check(value: unknown, where: string): Options {
     const { path: field, message } = parsed.error.issues[0]!;
     throw invalid(where, `${field.length > 0 ? `${field.join('.')}: ` : ''}${message}`);
   }
-  const { name, network: { vpc, zones }, training, cpuStages } = parsed.data;
+  const { name, network: { vpc, zones }, training, cpuStages, gpuInstanceTypes, maxVcpus } = parsed.data;
   if (name !== 'genview' && pascal(name) === 'GenView') throw invalid(where, `name: the stacks of "${name}" would be those of "genview"; choose another`);
   const subnets = vpc?.privateSubnets.length ?? zones;
   if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
@@ -117,6 +117,9 @@ function check(value: unknown, where: string): Options {
   const ofType = gpusOf(training.instanceType), gpus = training.gpus ?? ofType ?? 1;
   // Batch would take the job, and find no machine for it.
   if (ofType !== undefined && gpus > ofType) throw invalid(where, `training.gpus: a ${training.instanceType} has ${ofType}, not ${gpus}; name another training.instanceType`);
+  const largest = Math.max(0, ...gpuInstanceTypes.map(vcpusOf).filter((vcpus) => vcpus <= maxVcpus.gpu));
+  const needy = programNames.find((stage) => batchStages[stage].queue === 'gpu' && !cpuStages.includes(stage) && batchStages[stage].vcpus > largest);
+  if (needy !== undefined) throw invalid(where, `gpuInstanceTypes: ${needy} asks for ${batchStages[needy].vcpus} vCPUs, and no type has so many within maxVcpus.gpu (${maxVcpus.gpu}): its jobs would never start; add one, such as g5.2xlarge`);
   if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
   return { ...parsed.data, training: { ...training, gpus } };
 }

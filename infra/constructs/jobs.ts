@@ -58,6 +58,8 @@ export class Jobs extends Construct {
         executionRole,
         environment: {
           GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: options.name,
+          // Not all cores of the machine, which jobs may share: results repeat byte for byte at the same number, on machines of any size.
+          GENVIEW_THREADS: String(Math.max(1, Math.floor(vcpus / Math.max(1, gpus)))),
           ...(name === 'pretrain-nodes' && gpus > 1 && { GENVIEW_PROCESSES_PER_NODE: String(gpus) }),
         },
         logging: LogDriver.awsLogs({ logGroup: logGroups[program], streamPrefix: name }),

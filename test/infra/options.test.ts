@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkOptions, readOptions } from '../../infra/options.ts';
+import { defaultMachines } from '../../src/workflow/deployedMachines.ts';
 
 let folder: string;
 beforeAll(() => { folder = mkdtempSync(path.join(os.tmpdir(), 'genview-options-')); });
@@ -26,12 +27,21 @@ describe('options', () => {
     });
   });
 
+  it('of machines are what the estimate takes for a deployment that does not tell', () => {
+    const { gpuInstanceTypes, spot, maxVcpus, cpuStages, training: { instanceType, nodes, gpus } } = checkOptions();
+    expect(defaultMachines).toEqual({ gpuInstanceTypes, spot, maxVcpus, cpuStages, training: { instanceType, nodes, gpus } });
+  });
+
+  it('may leave out large GPU instances where the stages that need them have none', () => {
+    expect(checkOptions({ gpuInstanceTypes: ['g5.xlarge'], cpuStages: ['linear-probe'] }).gpuInstanceTypes).toEqual(['g5.xlarge']);
+  });
+
   it('are read from a file, and from the context, which wins', () => {
     writeFileSync(path.join(folder, 'genview.config.json'), JSON.stringify({ spot: false, training: { nodes: 8 }, alarmEmail: 'ops@example.org' }));
     writeFileSync(path.join(folder, 'other.json'), JSON.stringify({ name: 'other' }));
     expect(read({})).toMatchObject({ spot: false, training: { nodes: 8, gpus: 1 }, alarmEmail: 'ops@example.org' });
-    expect(read({ spot: 'true', training: '{"gpus":4,"instanceType":"g5.12xlarge"}', gpuInstanceTypes: '["g6.xlarge"]', encryption: 'kms', monthlyBudget: '250' }))
-      .toMatchObject({ spot: true, training: { nodes: 4, gpus: 4, instanceType: 'g5.12xlarge' }, gpuInstanceTypes: ['g6.xlarge'], encryption: 'kms', monthlyBudget: 250, alarmEmail: 'ops@example.org' });
+    expect(read({ spot: 'true', training: '{"gpus":4,"instanceType":"g5.12xlarge"}', gpuInstanceTypes: '["g6.2xlarge"]', encryption: 'kms', monthlyBudget: '250' }))
+      .toMatchObject({ spot: true, training: { nodes: 4, gpus: 4, instanceType: 'g5.12xlarge' }, gpuInstanceTypes: ['g6.2xlarge'], encryption: 'kms', monthlyBudget: 250, alarmEmail: 'ops@example.org' });
     expect(read({ config: 'other.json' })).toMatchObject({ name: 'other', spot: true });
     rmSync(path.join(folder, 'genview.config.json'));
   });
@@ -48,6 +58,8 @@ describe('options', () => {
     [{ encryption: 'secret' }, /encryption: expected "s3", "kms" or the ARN of a KMS key/],
     [{ inputs: ['bucket/data'] }, /inputs\.0: expected s3:\/\/bucket or s3:\/\/bucket\/prefix/],
     [{ inputs: ['s3://bucket/*'] }, /inputs\.0/],
+    [{ gpuInstanceTypes: ['g5.xlarge', 'g6.xlarge'] }, /gpuInstanceTypes: linear-probe asks for 8 vCPUs, and no type has so many within maxVcpus\.gpu \(256\)/],
+    [{ maxVcpus: { gpu: 4 } }, /linear-probe asks for 8 vCPUs, and no type has so many within maxVcpus\.gpu \(4\): its jobs would never start; add one, such as g5\.2xlarge/],
     [{ maxVcpus: { cpu: 8 } }, /maxVcpus\.cpu: .*16/],
     [{ cpuStages: ['report'] }, /cpuStages\.0: .*fit-foreground/],
     [{ alarmEmail: 'nobody' }, /alarmEmail: expected an e-mail address/],
@@ -70,8 +82,9 @@ describe('options', () => {
   it('given by a program are checked in the same way', () => {
     expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', nodes: 2, gpus: 1, zone: 0 });
     // All that the machine has, where that is known.
-    expect(['g5.12xlarge', 'g6.48xlarge', 'g6e.16xlarge', 'p5.48xlarge'].map((instanceType) => checkOptions({ training: { instanceType } }).training.gpus)).toEqual([4, 8, 1, 1]);
-    expect(checkOptions({ training: { instanceType: 'p5.48xlarge', gpus: 8 } }).training.gpus).toBe(8);
+    expect(['g5.12xlarge', 'g6.48xlarge', 'g6e.16xlarge', 'p5.48xlarge'].map((instanceType) => checkOptions({ training: { instanceType } }).training.gpus)).toEqual([4, 8, 1, 8]);
+    expect(checkOptions({ training: { instanceType: 'p6-b200.48xlarge' } }).training.gpus).toBe(1);
+    expect(checkOptions({ training: { instanceType: 'p6-b200.48xlarge', gpus: 8 } }).training.gpus).toBe(8);
     expect(refusal(() => checkOptions({ name: 'Upper' }))).toMatch(/options: name: expected up to 20 lower-case/);
   });
 });

@@ -1,9 +1,11 @@
 import { Template } from 'aws-cdk-lib/assertions';
 import validate from 'asl-validator';
 import { describe, expect, it } from 'vitest';
-import { checkOptions } from '../../infra/options.ts';
+import { pascal } from '../../infra/constructs/images.ts';
+import { checkOptions, type OptionsInput } from '../../infra/options.ts';
 import { createStacks, createTarget } from '../../infra/stacks.ts';
-import { buildWorkflow, type WorkflowRefs } from '../../src/workflow/definition.ts';
+import { buildWorkflow, machinesOfDefinition, type WorkflowRefs } from '../../src/workflow/definition.ts';
+import { defaultMachines } from '../../src/workflow/deployedMachines.ts';
 import { jobDefinitionNames, lambdaNames } from '../../src/workflow/stages.ts';
 import { flatten, resource, resources, statementsOf, testApp, type Json } from './support.ts';
 
@@ -20,6 +22,17 @@ describe('the state machine', () => {
     expect(new Set(Object.values(refs.queues)).size).toBe(3);
   });
 
+  it('tells what machines the deployment has, and refuses recipes that need more', () => {
+    const definition = (options: OptionsInput): Json => {
+      const { stateless: stack } = createStacks(testApp(), checkOptions(options));
+      return JSON.parse(resource(Template.fromStack(stack), 'AWS::StepFunctions::StateMachine').DefinitionString as string) as Json;
+    };
+    expect(machinesOfDefinition(JSON.parse(stateMachine().DefinitionString as string) as object)).toEqual(defaultMachines);
+    const own = definition({ spot: false, gpuInstanceTypes: ['g6.2xlarge'], maxVcpus: { gpu: 32 }, cpuStages: ['fit-foreground'], training: { instanceType: 'g6e.12xlarge', nodes: 2 } });
+    expect(machinesOfDefinition(own)).toEqual({ spot: false, gpuInstanceTypes: ['g6.2xlarge'], maxVcpus: { gpu: 32, cpu: 64 }, cpuStages: ['fit-foreground'], training: { instanceType: 'g6e.12xlarge', nodes: 2, gpus: 4 } });
+    expect(own.States.ResolveRecipe.Arguments.Payload.training).toEqual({ nodes: 2, gpus: 4 });
+  });
+
   it('is accepted by an independent validator', () => {
     const text = (stateMachine().DefinitionString as string).replaceAll('<AWS::Partition>', 'aws');
     expect(validate(JSON.parse(text) as object)).toMatchObject({ isValid: true, errors: [] });
@@ -33,7 +46,10 @@ describe('the state machine', () => {
     expect(of('batch:DescribeJobs')).toEqual(['*']);
     expect(of('batch:SubmitJob').filter((each) => each.includes('job-definition/')).map((each) => each.replace(/^.*job-definition\//, '')).toSorted()).toEqual(jobDefinitionNames.map((name) => `genview-${name}:*`).toSorted());
     expect(of('batch:SubmitJob')).not.toContain('*');
-    expect(of('lambda:InvokeFunction')).toHaveLength(lambdaNames.length);
+    // Every version, since running executions call those that they began with; the workflow itself names one of each.
+    expect(of('lambda:InvokeFunction').map((each) => each.replace(/^<Functions(\w+)[0-9A-F]{8}\.Arn>/, '$1')).toSorted()).toEqual(lambdaNames.map((name) => `${pascal(name)}:*`).toSorted());
+    expect(Object.values((flatten(stateless.resolve(stateless.workflow.refs)) as WorkflowRefs).functions).every((arn) => /^<Functions\w+CurrentVersion\w+>$/.test(arn))).toBe(true);
+    for (const { DeletionPolicy, UpdateReplacePolicy } of Object.values(template.findResources('AWS::Lambda::Version'))) expect([DeletionPolicy, UpdateReplacePolicy]).toEqual(['RetainExceptOnCreate', 'Retain']);
     expect(of('events:PutRule')).toEqual(['arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:rule/StepFunctionsGetEventsForBatchJobsRule']);
   });
 
@@ -88,7 +104,7 @@ describe('stacks', () => {
 
 /** A template without the hashes of code and images: they change with every change of what is not infrastructure. */
 function normalized(value: Json): Json {
-  return JSON.parse(JSON.stringify(value).replaceAll(/[0-9a-f]{64}/g, '<hash>')) as Json;
+  return JSON.parse(JSON.stringify(value).replaceAll(/[0-9a-f]{64}/g, '<hash>').replaceAll(/(?<=CurrentVersion[0-9A-F]{8})[0-9a-f]{32}/g, '<hash>')) as Json;
 }
 
 describe('the target that the context names', () => {

@@ -20,7 +20,10 @@ it.each(jobDefinitionNames)('%s has the timeout and the retries of the stage tab
   expect(standard.definition(name)).toMatchObject({
     Timeout: { AttemptDurationSeconds: stage.timeoutSeconds },
     PropagateTags: true,
-    RetryStrategy: { Attempts: 5, EvaluateOnExit: [{ Action: 'RETRY', OnStatusReason: 'Host EC2*' }, { Action: 'RETRY', OnStatusReason: 'Your Spot Task was interrupted*' }, { Action: 'RETRY', OnReason: 'DockerTimeoutError*' }, { Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnReason: '*' }] },
+    RetryStrategy: {
+      Attempts: programOf(name) === 'pretrain' ? 10 : 5,
+      EvaluateOnExit: [{ Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnStatusReason: 'Essential container in task exited*' }, { Action: 'RETRY', OnStatusReason: '*' }, { Action: 'EXIT', OnReason: '*' }],
+    },
   });
   expect(containerOf(standard.definition(name)).LogConfiguration).toMatchObject({ LogDriver: 'awslogs', Options: { 'awslogs-group': `/genview/${programOf(name)}`, 'awslogs-stream-prefix': name } });
 });
@@ -36,7 +39,7 @@ it.each(programNames.filter((name) => batchStages[name].queue === 'gpu'))('%s ha
 it('tells every job in which form it logs, and the deployment whose metrics they are', () => {
   const team = synthesize({ name: 'team' });
   for (const name of jobDefinitionNames) {
-    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf']);
+    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf', expect.stringMatching(/^GENVIEW_THREADS \d+$/)]);
   }
 });
 
