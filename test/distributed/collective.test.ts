@@ -130,6 +130,27 @@ describe('collective over a TCP ring', () => {
     await Promise.all([mine.close(), other.close()]);
   });
 
+  it('has time for a slow rank: those that have found their neighbours may leave before', async () => {
+    const port = await freePort(), [first, second, slow] = [0, 1, 2].map((rank) => placeOf(nodeEnvironment(rank, 3, port)));
+    const quick = Promise.all([rendezvous(first!), rendezvous(second!)]);
+    const protocol = 'genview-ring-2', { token } = slow!;
+    // Rank 2, by hand: answers rank 1 at once, and goes to rank 0 later.
+    const own = createServer((socket) => { socket.once('data', () => socket.write('{"ok":true}\n')); }).listen(0, '127.0.0.1');
+    await once(own, 'listening');
+    await sleep(50);
+    const control = connect(port, '127.0.0.1');
+    control.write(`${JSON.stringify({ protocol, kind: 'join', token, rank: 2, size: 3, port: (own.address() as AddressInfo).port })}\n`);
+    await once(control, 'data');
+    await sleep(500);
+    const toFirst = connect(port, '127.0.0.1');
+    toFirst.write(`${JSON.stringify({ protocol, kind: 'ring', token, rank: 2 })}\n`);
+    const neighbours = await quick;
+    expect(neighbours.map(({ successor }) => successor.remotePort)).toEqual([neighbours[1].predecessor.localPort, (own.address() as AddressInfo).port]);
+    for (const { predecessor, successor } of neighbours) { predecessor.destroy(); successor.destroy(); }
+    for (const socket of [control, toFirst]) socket.destroy();
+    own.close();
+  });
+
   it('says who is missing when the time is over', async () => {
     const port = await freePort();
     await expect(joinCollective({ env: nodeEnvironment(0, 3, port, { GENVIEW_RENDEZVOUS_TIMEOUT: '0.3' }) }))
