@@ -57,7 +57,7 @@ export async function startActivityServer(activities: readonly string[], pollSec
       if (poll) poll(task); else queue.tasks.push(task);
     },
     refuse: (action, ...errors) => { refusals.set(action, [...errors]); },
-    endPolls() { polls = false; for (const { polls: open } of queues.values()) for (const give of [...open]) give({}); },
+    endPolls() { polls = false; for (const { polls: open } of queues.values()) for (const give of open) give({}); },
     stop: () => new Promise((resolve) => { server.close(() => resolve()); server.closeAllConnections(); }),
   };
 }
