@@ -15,10 +15,12 @@ function readOr<T>(read: () => T, otherwise: T): T {
   try { return read(); } catch { return otherwise; }
 }
 
-function startTime(pid: number): string | undefined {
+/** State and start time: fields 3 and 22, where the system tells them. */
+function statOf(pid: number): { readonly state: string | undefined; readonly started: string | undefined } {
   const stat = readOr(() => readFileSync(`/proc/${pid}/stat`, 'utf8'), '');
-  // Field 22; the second field is the program's name in parentheses and may hold anything.
-  return stat === '' ? undefined : stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  // The second field is the program's name in parentheses and may hold anything.
+  const fields = stat === '' ? [] : stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { state: fields[0], started: fields[19] };
 }
 
 const machine = createHash('sha256').update(JSON.stringify([
@@ -27,7 +29,7 @@ const machine = createHash('sha256').update(JSON.stringify([
   readOr(() => readlinkSync('/proc/self/ns/pid'), ''),
 ])).digest('hex').slice(0, 16);
 
-export const thisProcess: ProcessIdentity = { machine, pid: process.pid, started: startTime(process.pid) ?? '' };
+export const thisProcess: ProcessIdentity = { machine, pid: process.pid, started: statOf(process.pid).started ?? '' };
 
 /** Unique in this process and over machines. */
 export function uniqueToken(): string {
@@ -38,6 +40,8 @@ export function uniqueToken(): string {
 export function isAlive(other: ProcessIdentity): boolean | undefined {
   if (other.machine !== machine) return undefined;
   try { process.kill(other.pid, 0); } catch (error) { if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false; }
-  const started = startTime(other.pid);
+  const { state, started } = statOf(other.pid);
+  // Dead, and not yet collected by its parent: in a container whose first process collects none it stays so.
+  if (state === 'Z' || state === 'X') return false;
   return other.started === '' || started === undefined || started === other.started;
 }

@@ -73,7 +73,7 @@ describe('exit codes and messages', () => {
     expect(existsSync(path.join(images, 'demo-dataset.done'))).toBe(false);
     expect((await genviewHere(render)).code).toBe(0);
     expect(existsSync(path.join(images, 'demo-dataset.done'))).toBe(true);
-  }, 180_000);
+  });
 
   it('a thrown value that is no error is printed as it is', () => {
     const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);

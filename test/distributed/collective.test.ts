@@ -85,7 +85,8 @@ describe('collective over a TCP ring', () => {
     const killed = Date.now();
     ranks[1]!.child.kill('SIGKILL');
     expect(await Promise.all([ranks[0]!.ended, ranks[2]!.ended])).toEqual([75, 75]);
-    expect(Date.now() - killed).toBeLessThan(5000);
+    // By the closed connection, not by the minute of silence after which a peer is lost.
+    expect(Date.now() - killed).toBeLessThan(30_000);
     expect(ranks[0]!.lines[1]).toMatchObject({ code: 'PeerLost' });
     // Who notices it first is chance; the others say what that one says.
     expect(ranks[0]!.lines[1]).toMatchObject({ message: expect.stringMatching(/^rank [02] of 3 \(node [02]\): the connection to rank 1 (was closed|failed)/) });
@@ -94,11 +95,11 @@ describe('collective over a TCP ring', () => {
 
   it('ends every rank with exit code 75 when one stops answering', async () => {
     const port = await freePort();
-    const ranks = [0, 1].map((rank) => start('forever', nodeEnvironment(rank, 2, port, { GENVIEW_PEER_TIMEOUT: '2' })));
+    const ranks = [0, 1].map((rank) => start('forever', nodeEnvironment(rank, 2, port, { GENVIEW_PEER_TIMEOUT: '5' })));
     await Promise.all(ranks.map((rank) => rank.said(1)));
     ranks[0]!.child.kill('SIGSTOP');
     expect(await ranks[1]!.ended).toBe(75);
-    expect(ranks[1]!.lines[1]).toMatchObject({ code: 'PeerLost', message: expect.stringContaining('rank 0 was silent for 2 s') });
+    expect(ranks[1]!.lines[1]).toMatchObject({ code: 'PeerLost', message: expect.stringContaining('rank 0 was silent for 5 s') });
     ranks[0]!.child.kill('SIGCONT');
     expect(await ranks[0]!.ended).toBe(75);
   });
@@ -120,7 +121,7 @@ describe('collective over a TCP ring', () => {
     await sleep(50);
     const stranger = connect(port, '127.0.0.1');
     stranger.on('error', () => {}).end('GET / HTTP/1.1\r\nHost: example.org\r\n\r\n');
-    const stale = joinCollective({ env: nodeEnvironment(1, 2, port, { AWS_BATCH_JOB_ATTEMPT: '0', GENVIEW_RENDEZVOUS_TIMEOUT: '0.4' }) });
+    const stale = joinCollective({ env: nodeEnvironment(1, 2, port, { AWS_BATCH_JOB_ATTEMPT: '0', GENVIEW_RENDEZVOUS_TIMEOUT: '2' }) });
     await expect(stale).rejects.toMatchObject({ code: 'RendezvousTimeout', exitCode: 75, message: expect.stringContaining('another attempt of the same job') });
     const other = await joinCollective({ env: nodeEnvironment(1, 2, port) });
     const mine = await main;
@@ -155,7 +156,7 @@ describe('collective over a TCP ring', () => {
     const port = await freePort();
     await expect(joinCollective({ env: nodeEnvironment(0, 3, port, { GENVIEW_RENDEZVOUS_TIMEOUT: '0.3' }) }))
       .rejects.toMatchObject({ code: 'RendezvousTimeout', exitCode: 75, message: expect.stringContaining('for rank 1, 2 of 3') });
-    await expect(joinCollective({ env: nodeEnvironment(2, 3, port, { GENVIEW_RENDEZVOUS_TIMEOUT: '0.3' }) }))
+    await expect(joinCollective({ env: nodeEnvironment(2, 3, port, { GENVIEW_RENDEZVOUS_TIMEOUT: '2' }) }))
       .rejects.toMatchObject({ code: 'RendezvousTimeout', message: expect.stringContaining('ECONNREFUSED') });
   });
 

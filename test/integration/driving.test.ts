@@ -77,7 +77,7 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     machine = await cloud.deploy('Workflow', definition(cloud.queue), { 'genview:store': store, 'aws:cloudformation:stack-name': 'First' });
   }, 300_000);
   afterAll(async () => {
-    for (const name of ['slow', 'broken', 'quick']) await genviewHere(['cancel', name, '--cloud', '--timeout', '20']);
+    if (cloud) for (const name of ['slow', 'broken', 'quick']) await genviewHere(['cancel', name, '--cloud', '--timeout', '20']);
     cloud?.stop();
     rmSync(folder, { recursive: true, force: true });
   });
@@ -88,11 +88,13 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     return execution!.slice(0, name.length + 9);
   };
   const until = async (what: () => Promise<boolean>): Promise<void> => {
-    for (let i = 0; i < 300; i++) { if (await what()) return; await sleep(200); }
-    throw new Error('it did not come to pass within a minute');
+    for (const end = performance.now() + 300_000; performance.now() < end; await sleep(200)) if (await what()) return;
+    throw new Error('it did not come to pass within five minutes');
   };
   const statusOf = async (name: string): Promise<{ state: string; stages: { stage: string; done: number; of: number; job?: { status: string; summary?: Record<string, number> } }[]; failure?: { error: string; message: string } }> =>
     (JSON.parse((await genviewHere(['status', name, '--cloud', '--json'])).stdout) as [never])[0];
+  /** Step Functions stops an execution some time after it was told to. */
+  const cancelled = (name: string): Promise<void> => until(async () => (await statusOf(name)).state === 'cancelled');
 
   it('does not submit a dataset that the cloud cannot read, and says how to bring it there', async () => {
     const { code, stdout, stderr } = await genviewHere(['submit', recipeFile('slow')]);
@@ -136,21 +138,28 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect(text).toMatch(/^slow-[0-9a-f]{8}: running for \d[^(]+ \(execution slow-/);
     expect(text).toContain('\n  analyze-foreground           1/2   2 running\n');
 
-    expect((await genviewHere(['logs', 'slow', 'analyze-foreground', '--cloud'])).stdout).toBe(
-      '==> analyze-foreground-00000\nthen  analyze-foreground of shard 0\n==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
-    expect((await genviewHere(['logs', 'slow', 'analyze-foreground-00001', '--cloud'])).stdout).toBe('==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
+    const logs = async (...args: string[]): Promise<string> => (await genviewHere(['logs', 'slow', ...args, '--cloud'])).stdout;
+    // A job that runs need not have said anything yet.
+    await until(async () => (await logs('analyze-foreground')).split('\n').filter((line) => line.startsWith('then')).length === 2);
+    expect(await logs('analyze-foreground')).toBe('==> analyze-foreground-00000\nthen  analyze-foreground of shard 0\n==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
+    expect(await logs('analyze-foreground-00001')).toBe('==> analyze-foreground-00001\nthen  analyze-foreground of shard 1\n');
     expect((await genviewHere(['logs', 'slow', 'pretrain', '--cloud'])).stderr).toBe('genview: there is no log of pretrain; there are analyze-foreground\n');
     expect((await genviewHere(['logs', 'slow', 'plan-views', '--cloud'])).stderr).toBe('genview: there is no log group /Workflow/plan-views: plan-views has not run, or its logs go elsewhere\n');
     await cloud.writeLog('/Workflow/plan-views', [`{"time":"then","level":"info","message":"8 images","run":"${await runIdOf('slow')}"}`, '{"time":"then","level":"info","message":"another run"}']);
-    expect((await genviewHere(['logs', 'slow', 'plan-views', '--cloud'])).stdout).toBe('then  8 images\n');
-    expect((await genviewHere(['logs', 'slow', '--cloud'])).stdout).toMatch(/ {2}execution started\n.* {2}ResolveRecipe started\n.* {2}ResolveRecipe ended\n.* {2}AnalyzeForeground started\n/);
+    expect(await logs('plan-views')).toBe('then  8 images\n');
+    expect(await logs()).toMatch(/ {2}execution started\n.* {2}ResolveRecipe started\n.* {2}ResolveRecipe ended\n.* {2}AnalyzeForeground started\n/);
     expect((await genviewHere(['ls', '--cloud'])).stdout).toMatch(/^run +state +started \(UTC\) +took +executions\nslow-[0-9a-f]{8} +running +20\S+ \S+ +\d.* s +1\n$/);
   });
 
   it('Ctrl-C ends the watching and not the run', async () => {
     const child = spawn(process.execPath, [fileURLToPath(new URL('../../bin/genview.mjs', import.meta.url)), 'status', 'slow', '--cloud', '--watch', '--interval', '1'], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env } });
-    let stdout = '', stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text; if (stdout.includes('analyze-foreground')) child.kill('SIGINT'); });
+    let stdout = '', stderr = '', interrupted = false;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+      // Once: a second one ends it at once.
+      if (interrupted || !stdout.includes('analyze-foreground')) return;
+      interrupted = child.kill('SIGINT');
+    });
     child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text; });
     const code = await new Promise((resolve) => child.on('close', resolve));
     expect(code).toBe(130);
@@ -160,12 +169,12 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
 
   it('cancel leaves no job running', async () => {
     const runId = await runIdOf('slow');
-    expect(processesOf(mark)).toHaveLength(2);
+    await until(async () => processesOf(mark).length === 2);
     const { code, stdout } = await genviewHere(['cancel', 'slow', '--cloud']);
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${runId} cancelled: 1 execution stopped, 1 job terminated, none is left\n` });
     expect((await jobsOfRun(clients, [cloud.queue], runId)).map(({ status }) => status)).toEqual(['FAILED']);
     expect(await processesLeft(mark)).toEqual([]);
-    expect((await statusOf('slow')).state).toBe('cancelled');
+    await cancelled('slow');
     expect((await genviewHere(['cancel', 'slow', '--cloud'])).stdout).toBe(`${runId} was not running; nothing to cancel\n`);
   });
 
@@ -177,11 +186,13 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     expect((await genviewHere(['submit', recipeFile('slow'), '--upload', '--redrive'])).stdout).toContain(`\n${runId} continues: execution ${runId}-`);
     await until(async () => processesOf(mark).length === 2);
     expect((await genviewHere(['cancel', runId, '--cloud'])).stdout).toContain('1 job terminated');
+    await cancelled('slow');
     expect((await genviewHere(['submit', recipeFile('slow'), '--upload', '--again'])).stdout).toMatch(new RegExp(`\n${runId} started: execution ${runId}-[0-9a-f]{8}-2\n`));
     expect((await genviewHere(['ls', '--cloud', '--json'])).stdout).toContain('"executions": 2');
     await until(async () => processesOf(mark).length === 2);
     await genviewHere(['cancel', runId, '--cloud']);
     expect(await processesLeft(mark)).toEqual([]);
+    await cancelled('slow');
   });
 
   it('a failed run says why, and goes on by --again only', async () => {

@@ -97,18 +97,27 @@ describe.skipIf(cannotFindChildren)('array jobs', () => {
     const at = path.join(folder, 'killed'), store = openStore(at), logs = path.join(folder, 'killed-logs');
     const run = await copyRun(store, Array.from({ length: shards }, () => perShard), false);
     const analysis = path.join(at, quiet.plan.analysis);
-    const random = new Random('victims'), victims = random.shuffle(Array.from({ length: shards }, (_, i) => i)).slice(0, 0.3 * shards);
+    const order = new Random('victims').shuffle(Array.from({ length: shards }, (_, i) => i)), victims = order.slice(0, 0.3 * shards), spare = order.slice(0.3 * shards);
+    const fileOf = (shard: number): string => path.join(analysis, `shard-${String(shard).padStart(5, '0')}`);
     /** Killed while it imports its program, while it holds the lease, or between its result and its marker. */
     const moments = ['import', 'work', 'result'] as const;
     const kills: Record<string, number> = { import: 0, work: 0, result: 0, marker: 0 };
     const first = new Map<number, number>();
     const watch = setInterval(() => {
-      for (const { pid, env } of batchChildren()) {
+      const children = batchChildren();
+      // One that was faster than we are, on a busy machine: another that has not begun takes its place.
+      for (const [shard, pid] of first) {
+        if (pid < 0 || children.some((child) => child.pid === pid)) continue;
+        first.set(shard, -1);
+        const next = spare.findIndex((other) => !existsSync(`${fileOf(other)}.done.lease`) && !existsSync(`${fileOf(other)}.done`));
+        if (next >= 0) victims[victims.indexOf(shard)] = spare.splice(next, 1)[0]!;
+      }
+      for (const { pid, env } of children) {
         const shard = Number(env['AWS_BATCH_JOB_ARRAY_INDEX']), place = victims.indexOf(shard);
         // Each victim once: its second attempt is let alone.
         if (place < 0 || (first.get(shard) ?? pid) !== pid) continue;
         first.set(shard, pid);
-        const name = path.join(analysis, `shard-${String(shard).padStart(5, '0')}`), wanted = moments[place % 3]!;
+        const name = fileOf(shard), wanted = moments[place % 3]!;
         const reached = existsSync(`${name}.done`) ? 'marker' : existsSync(`${name}.jsonl`) ? 'result' : existsSync(`${name}.done.lease`) ? 'work' : 'import';
         if (reached !== 'marker' && moments.indexOf(reached) < moments.indexOf(wanted)) continue;
         try { process.kill(pid, 'SIGKILL'); kills[reached]!++; first.set(shard, -1); } catch { /* it was faster */ }

@@ -101,7 +101,7 @@ describe.skipIf(missing)('a job of several nodes, as the workflow has it, on Loc
     if (folder) rmSync(folder, { recursive: true, force: true });
   });
 
-  const until = async <T>(what: string, look: () => Promise<T | undefined> | T | undefined, seconds = 60): Promise<T> => {
+  const until = async <T>(what: string, look: () => Promise<T | undefined> | T | undefined, seconds = 300): Promise<T> => {
     for (const end = Date.now() + 1000 * seconds; ; await sleep(100)) {
       const seen = await look();
       if (seen !== undefined && seen !== false) return seen;
@@ -159,7 +159,7 @@ describe.skipIf(missing)('a job of several nodes, as the workflow has it, on Loc
     expect(JSON.parse(outcomes['fails']!.cause!)).toEqual({
       JobId: 'a', JobName: 'r-pretrain-gen', JobQueue: 'queue', Status: 'FAILED', StatusReason: 'Essential container in task exited', Attempts: [{ StartedAt: 1, StoppedAt: 2, Container: { ExitCode: 1 } }],
     });
-  }, 120_000);
+  });
 
   it('is submitted to Batch with its nodes, its command and its execution, and ends when Batch says so', async () => {
     const execution = await start('quick');

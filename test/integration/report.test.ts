@@ -24,6 +24,8 @@ const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
 const browserFound = existsSync(executablePath);
 if (!browserFound) console.log(`skipped: the report in a browser: there is no Chromium at ${executablePath}; set CHROMIUM to one`);
 
+/** Milliseconds that a busy machine may take to start a browser or to show a page. */
+const patience = 180_000;
 const context = { signal: new AbortController().signal, log: silentLog, threads: Math.min(2, os.availableParallelism()) };
 /** What could break out of a page, as far as file systems allow. */
 const hostileClass = `"><img src=x onerror=alert(1)>&amp;'`, hostileFile = '<script>alert(2)<.jpg', oddFile = 'ünï 100% #1 "quoted" עברית.png';
@@ -102,7 +104,7 @@ describe.skipIf(!browserFound)('report.html in Chromium', () => {
   let data: Required<ReportData>;
   beforeAll(async () => {
     browser = await chromium.launch({
-      executablePath, headless: true,
+      executablePath, headless: true, timeout: patience,
       args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
     });
     data = JSON.parse(await readFile(fileURLToPath(`${run}report.json`), 'utf8')) as Required<ReportData>;
@@ -112,6 +114,7 @@ describe.skipIf(!browserFound)('report.html in Chromium', () => {
   /** Opens the page; `troubles` gathers everything that a page without scripts and references must not cause. */
   async function open(width: number): Promise<{ page: Page; troubles: string[] }> {
     const page = await browser.newPage({ viewport: { width, height: 900 } });
+    page.setDefaultTimeout(patience);
     const troubles: string[] = [];
     page.on('console', (message) => troubles.push(`console ${message.type()}: ${message.text()}`));
     page.on('pageerror', (error) => troubles.push(`error: ${error.message}`));

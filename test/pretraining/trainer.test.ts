@@ -68,7 +68,7 @@ describe('trainer', () => {
     expect((await metricsOf('killed')).length).toBe(3);
     expect(await process_(job)).toBe(0);
     await sameArtefacts('plain', 'killed');
-  }, 180_000);
+  });
 
   it('writes a checkpoint when asked to stop, and continues from it', async () => {
     const stop = new AbortController();

@@ -4,8 +4,6 @@ import type { AddressInfo } from 'node:net';
 export interface Call {
   readonly action: string;
   readonly body: Readonly<Record<string, unknown>>;
-  /** Milliseconds since the server started. */
-  readonly at: number;
 }
 
 /** The part of Step Functions' protocol (AWS JSON 1.0 over HTTP) that a worker speaks. */
@@ -18,21 +16,22 @@ export interface ActivityServer {
   add(activity: string, token: string, input: unknown): void;
   /** Answers the next calls of an action with errors, by HTTP status and name. */
   refuse(action: string, ...errors: readonly (readonly [number, string])[]): void;
+  /** Answers the polls of a worker that is to stop, those under way and later ones at once: there is no task. */
+  endPolls(): void;
   stop(): Promise<void>;
 }
 
-/** Seconds that a poll without a task lasts. */
-const pollSeconds = 1;
-
-export async function startActivityServer(activities: readonly string[]): Promise<ActivityServer> {
-  const calls: Call[] = [], refusals = new Map<string, (readonly [number, string])[]>(), start = Date.now();
+/** @param pollSeconds how long a poll without a task lasts, as AWS has it: longer than any test waits for one */
+export async function startActivityServer(activities: readonly string[], pollSeconds = 60): Promise<ActivityServer> {
+  let polls = true;
+  const calls: Call[] = [], refusals = new Map<string, (readonly [number, string])[]>();
   const queues = new Map(activities.map((name) => [name, { tasks: [] as object[], polls: [] as ((task: object) => void)[] }]));
   const arn = (name: string): string => `arn:aws:states:us-east-1:000000000000:activity:${name}`;
   const server = createServer((request, response: ServerResponse) => {
     let text = '';
     request.setEncoding('utf8').on('data', (part: string) => { text += part; }).on('end', () => {
       const action = String(request.headers['x-amz-target']).split('.')[1]!, body = JSON.parse(text) as Record<string, string>;
-      calls.push({ action, body, at: Date.now() - start });
+      calls.push({ action, body });
       const answer = (value: object, status = 200): void => { response.writeHead(status, { 'content-type': 'application/x-amz-json-1.0' }).end(JSON.stringify(value)); };
       const refusal = refusals.get(action)?.shift();
       if (refusal) { answer({ __type: refusal[1], message: 'refused' }, refusal[0]); return; }
@@ -40,7 +39,7 @@ export async function startActivityServer(activities: readonly string[]): Promis
       else if (action === 'GetActivityTask') {
         const queue = queues.get(body['activityArn']!.split(':').at(-1)!)!;
         const task = queue.tasks.shift();
-        if (task) { answer(task); return; }
+        if (task || !polls) { answer(task ?? {}); return; }
         const give = (given: object): void => { clearTimeout(timer); queue.polls = queue.polls.filter((poll) => poll !== give); answer(given); };
         const timer = setTimeout(() => give({}), 1000 * pollSeconds);
         queue.polls.push(give);
@@ -58,6 +57,7 @@ export async function startActivityServer(activities: readonly string[]): Promis
       if (poll) poll(task); else queue.tasks.push(task);
     },
     refuse: (action, ...errors) => { refusals.set(action, [...errors]); },
+    endPolls() { polls = false; for (const { polls: open } of queues.values()) for (const give of open) give({}); },
     stop: () => new Promise((resolve) => { server.close(() => resolve()); server.closeAllConnections(); }),
   };
 }

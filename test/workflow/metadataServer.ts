@@ -3,6 +3,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+export interface Notice { readonly action: string; readonly time: string }
+
 export interface Metadata {
   /** Where it is, as programs are told. */
   readonly env: Readonly<Record<string, string>>;
@@ -12,7 +14,8 @@ export interface Metadata {
   readonly tokens: number;
   readonly refused: number;
   failing: boolean;
-  announce(notice: { action: string; time: string }): void;
+  /** @param notice one that names a time from when it is read is made at that time */
+  announce(notice: Notice | (() => Notice)): void;
   expireToken(): void;
   /** Waits until the notice was asked for so often. */
   looks(count: number): Promise<void>;
@@ -22,7 +25,7 @@ export interface Metadata {
 /** The part of EC2's instance metadata service, version 2, that tells of spot instances: tokens by PUT, no answer without one. */
 export async function startMetadata({ lifeCycle }: { lifeCycle: string }): Promise<Metadata> {
   const asked: string[] = [];
-  let token = '', notice: string | undefined, tokens = 0, refused = 0;
+  let token = '', notice: (() => Notice) | undefined, tokens = 0, refused = 0;
   const server = createServer(({ method, url, headers }, response) => {
     asked.push(`${method} ${url}`);
     const answer = (status: number, text: string): void => { response.writeHead(status, { 'Content-Type': 'text/plain' }).end(text); };
@@ -37,7 +40,7 @@ export async function startMetadata({ lifeCycle }: { lifeCycle: string }): Promi
     }
     if (headers['x-aws-ec2-metadata-token'] !== token) { refused++; answer(401, ''); return; }
     if (url === '/latest/meta-data/instance-life-cycle') answer(200, lifeCycle);
-    else if (url === '/latest/meta-data/spot/instance-action' && notice !== undefined) answer(200, notice);
+    else if (url === '/latest/meta-data/spot/instance-action' && notice !== undefined) answer(200, JSON.stringify(notice()));
     else answer(404, '');
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
@@ -47,7 +50,7 @@ export async function startMetadata({ lifeCycle }: { lifeCycle: string }): Promi
     get tokens() { return tokens; },
     get refused() { return refused; },
     failing: false,
-    announce: (value) => { notice = JSON.stringify(value); },
+    announce: (value) => { notice = typeof value === 'function' ? value : () => value; },
     expireToken: () => { token = 'expired'; },
     async looks(count) { while (asked.filter((request) => request.endsWith('/spot/instance-action')).length < count) await sleep(10); },
     stop: () => { server.closeAllConnections(); server.close(); },

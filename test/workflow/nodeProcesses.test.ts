@@ -51,7 +51,7 @@ describe('running them', () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   /** Each process runs the code with its rank in `rank`; the second to the fourth of a job of four are here. */
-  const run = (code: string, signal = new AbortController().signal, grace = 5000): { lines: string[]; code: Promise<number> } => {
+  const run = (code: string, signal = new AbortController().signal, grace = 20_000): { lines: string[]; code: Promise<number> } => {
     const lines: string[] = [];
     const program = `
       const fs = require('node:fs'), folder = ${JSON.stringify(folder)}, rank = Number(process.env.AWS_BATCH_JOB_NODE_INDEX);

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,19 +7,22 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { joinCollective } from '../../src/distributed/collective.ts';
 import { freePort } from '../integration/support/ports.ts';
 import { metricsOf } from '../emf.ts';
-import { startMetadata } from './metadataServer.ts';
+import { startMetadata, type Notice } from './metadataServer.ts';
 
 const program = fileURLToPath(new URL('fixtures/program.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'program-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Standard error (without progress lines) and the exit status. */
-function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<[number | null, string]> {
+/** Standard error (without progress lines) and the exit status. @param heard called with all of standard error so far */
+function run(args: readonly string[], env: NodeJS.ProcessEnv = {}, heard = (_text: string): void => {}): Promise<[number | null, string]> {
   const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], { env: { ...process.env, FIXTURE_FOLDER: folder, ...env }, stdio: ['ignore', 'inherit', 'pipe'] });
   let text = '';
-  child.stderr.setEncoding('utf8').on('data', (part: string) => { text += part; });
+  child.stderr.setEncoding('utf8').on('data', (part: string) => { text += part; heard(text); });
   return new Promise((resolve) => { child.on('close', (code) => resolve([code, text])); });
 }
+
+/** The notice of an end so many milliseconds after it is read, however long the program takes to start. */
+const endsIn = (milliseconds: number) => (): Notice => ({ action: 'terminate', time: new Date(Date.now() + milliseconds).toISOString() });
 
 describe('a program', () => {
   it.concurrent.each<[string, string[], NodeJS.ProcessEnv, string]>([
@@ -85,21 +88,23 @@ describe('a program', () => {
   it.concurrent('takes the notice that its spot instance ends as a request to stop', async () => {
     const metadata = await startMetadata({ lifeCycle: 'spot' });
     try {
-      metadata.announce({ action: 'terminate', time: new Date(Date.now() + 120_000).toISOString() });
+      metadata.announce(endsIn(120_000));
       const [code, text] = await run(['fit-foreground', '--run', 'r'], { FIXTURE_BEHAVIOUR: 'wait', AWS_BATCH_JOB_ID: 'job', AWS_BATCH_CE_NAME: 'spot', ...metadata.env });
       expect([code, text.trim().split('\n').at(-1)]).toEqual([75, expect.stringMatching(/^error: stopped: EC2 will terminate this spot instance at 20.*; run the same command again to continue$/)]);
     } finally { metadata.stop(); }
   });
 
   it.concurrent.each<[string, number, string, number]>([
-    ['finishes a shard when the notice leaves the time', 120_000, 'pause', 0],
-    ['leaves a shard when the time is up', 33_000, 'wait', 75],
+    ['finishes a shard when the notice leaves the time', 120_000, 'until-told', 0],
+    ['leaves a shard when the time is up', 34_000, 'wait', 75],
     ['leaves a shard at once when the notice comes late', 20_000, 'wait', 75],
   ])('%s', async (_name, left, behaviour, expected) => {
-    const metadata = await startMetadata({ lifeCycle: 'spot' });
+    const metadata = await startMetadata({ lifeCycle: 'spot' }), own = mkdtempSync(join(folder, 'shard-'));
     try {
-      metadata.announce({ action: 'terminate', time: new Date(Date.now() + left).toISOString() });
-      const [code, text] = await run(['analyze-foreground', '--run', 'r'], { FIXTURE_BEHAVIOUR: behaviour, AWS_BATCH_JOB_ARRAY_INDEX: '0', AWS_BATCH_JOB_ID: 'job', AWS_BATCH_CE_NAME: 'spot', ...metadata.env });
+      metadata.announce(endsIn(left));
+      const env = { FIXTURE_FOLDER: own, FIXTURE_BEHAVIOUR: behaviour, AWS_BATCH_JOB_ARRAY_INDEX: '0', AWS_BATCH_JOB_ID: 'job', AWS_BATCH_CE_NAME: 'spot', ...metadata.env };
+      // The shard is done once the notice has been taken.
+      const [code, text] = await run(['analyze-foreground', '--run', 'r'], env, (said) => { if (said.includes('the shard has')) writeFileSync(join(own, 'go'), ''); });
       expect(code, text).toBe(expected);
       expect(text.includes('the shard has'), text).toBe(left > 30_000);
     } finally { metadata.stop(); }

@@ -196,30 +196,30 @@ class Job {
   async #array(size: number, signal: AbortSignal, view: JobView): Promise<readonly (JobEnd | undefined)[]> {
     const { first, count } = this.#options.children;
     const ends: (JobEnd | undefined)[] = Array.from({ length: count });
-    let broken = false;
+    const siblings = { failed: false };
     // Every child listens to it while it waits for a core: no leak, whatever Node supposes.
     setMaxListeners(0, signal);
     // All of them, also when one is aborted: nothing may be left running behind a job that has ended.
     const children = await Promise.allSettled(ends.map(async (_, place) => {
       const index = first + place;
       const variables = { AWS_BATCH_JOB_ARRAY_INDEX: String(index), AWS_BATCH_JOB_ARRAY_SIZE: String(size) };
-      const end = await this.#attempts(signal, view, (attempt) => this.#process(`-${String(index).padStart(5, '0')}`, `${this.id}:${index}`, variables, attempt, signal, view, index), () => broken);
+      const end = await this.#attempts(signal, view, (attempt) => this.#process(`-${String(index).padStart(5, '0')}`, `${this.id}:${index}`, variables, attempt, signal, view, index), siblings);
       if (end === undefined) return;
       ends[place] = end;
-      if (end.succeeded) view.childDone(index); else broken = true;
+      if (end.succeeded) view.childDone(index);
     }));
     for (const child of children) if (child.status === 'rejected') throw child.reason;
     return ends;
   }
 
-  /** Runs attempts until one succeeds or the retry strategy says no. */
+  /** Runs attempts until one succeeds or the retry strategy says no. Undefined without any once a sibling has failed. */
   async #attempts(signal: AbortSignal, view: JobView, run: (attempt: number) => Promise<Ended>): Promise<JobEnd>;
-  async #attempts(signal: AbortSignal, view: JobView, run: (attempt: number) => Promise<Ended>, giveUp: () => boolean): Promise<JobEnd | undefined>;
-  async #attempts(signal: AbortSignal, view: JobView, run: (attempt: number) => Promise<Ended>, giveUp = (): boolean => false): Promise<JobEnd | undefined> {
+  async #attempts(signal: AbortSignal, view: JobView, run: (attempt: number) => Promise<Ended>, siblings: { failed: boolean }): Promise<JobEnd | undefined>;
+  async #attempts(signal: AbortSignal, view: JobView, run: (attempt: number) => Promise<Ended>, siblings = { failed: false }): Promise<JobEnd | undefined> {
     const nodes = this.#request.NodeOverrides?.NumNodes ?? 1;
     const release = await this.#options.slots.take(this.#options.threads * nodes, signal);
     try {
-      if (giveUp()) return undefined;
+      if (siblings.failed) return undefined;
       view.started();
       const attempts: Attempt[] = [];
       for (;;) {
@@ -239,7 +239,11 @@ class Job {
         const why = end.timedOut ? `${reason} (${this.#stage.timeoutSeconds} s)` : said !== '' ? said : containerReason ?? `exit code ${end.exitCode}, without a message`;
         const again = !end.timedOut && attempts.length < this.#stage.retry.attempts
           && retries(this.#stage.retry, { statusReason: reason, reason: containerReason ?? '', exitCode: end.exitCode });
-        if (!again) return { succeeded, reason: why, attempts, ...(log.lastError?.stack !== undefined && { stack: log.lastError.stack }) };
+        if (!again) {
+          // Before the cores are given to the next child.
+          siblings.failed = true;
+          return { succeeded, reason: why, attempts, ...(log.lastError?.stack !== undefined && { stack: log.lastError.stack }) };
+        }
         view.retry(attempts.length + 1, why);
       }
     } finally {

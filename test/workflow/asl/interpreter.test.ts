@@ -275,9 +275,9 @@ describe('what is aborted', () => {
     const log: string[] = [], events: HistoryEvent[] = [];
     const stop = new AbortController();
     const reason = new Error('stopped by the user');
-    setTimeout(() => stop.abort(reason), 10);
+    const slow: Functions[string] = (payload, context) => { setTimeout(() => stop.abort(reason), 10); return stubborn(log, 'slow')(payload, context); };
     const definition = machine({ A: call('slow', { Retry: [{ ErrorEquals: ['States.ALL'] }], Catch: [{ ErrorEquals: ['States.ALL'], Next: 'B' }], End: true }), B: call('after', { End: true }) });
-    await expect(run(definition, {}, { slow: stubborn(log, 'slow'), after: () => log.push('after') }, { signal: stop.signal, onEvent: (event) => events.push(event) })).rejects.toBe(reason);
+    await expect(run(definition, {}, { slow, after: () => log.push('after') }, { signal: stop.signal, onEvent: (event) => events.push(event) })).rejects.toBe(reason);
     expect(log).toEqual(['slow ended']);
     expect(events.at(-1)).toMatchObject({ type: 'ExecutionAborted', executionAbortedEventDetails: { cause: 'stopped by the user' } });
   });
