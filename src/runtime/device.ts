@@ -59,13 +59,20 @@ export async function chooseDevice(asked: Device | undefined, machine: Machine =
   if (problem === undefined) return { device: `cuda:${index}`, reason: asked === undefined ? 'an NVIDIA GPU is visible' : 'as asked' };
   // A GPU that lies idle for want of a library is worth the remedy; a machine without one is not.
   if (asked === undefined) return { device: 'cpu', reason: machine.gpus === 0 ? problem.what : `${problem.what}; ${problem.remedy}` };
-  throw new GenViewError('DeviceUnavailable', `device ${asked} cannot be had: ${problem.what}; ${problem.remedy}, or choose the device cpu`);
+  throw unavailable(asked, problem);
 }
 
+const unavailable = (asked: Device, { what, remedy }: Problem): GenViewError => new GenViewError('DeviceUnavailable', `device ${asked} cannot be had: ${what}; ${remedy}, or choose the device cpu`);
+
 async function problemOf(index: number, machine: Machine): Promise<Problem | undefined> {
+  return hidden(index, machine) ?? machine.cudaProblem(index);
+}
+
+/** Why there is no such GPU, whatever may use it. */
+function hidden(index: number, machine: Machine): Problem | undefined {
   if (machine.gpus === 0) return { what: 'no NVIDIA GPU is visible', remedy: 'look at nvidia-smi and CUDA_VISIBLE_DEVICES' };
   if (index >= machine.gpus) return { what: machine.gpus === 1 ? 'there is one GPU' : `there are ${machine.gpus} GPUs`, remedy: `choose ${machine.gpus === 1 ? 'cuda:0' : `cuda:0 to cuda:${machine.gpus - 1}`}` };
-  return machine.cudaProblem(index);
+  return undefined;
 }
 
 const chosen = new Map<string, Promise<ChosenDevice>>();
@@ -81,11 +88,16 @@ export function currentDevice(option?: Device, env: NodeJS.ProcessEnv = process.
   return device;
 }
 
-/** One line: what runs the programs of this process, where, and why there. */
+/**
+ * One line: what runs the programs of this process, where, and why there.
+ * @throws GenViewError `DeviceUnavailable`; of executor `tensorflow` only where there is no such GPU, the rest shows when its library is loaded
+ */
 export async function describeEngine(env: NodeJS.ProcessEnv = process.env): Promise<string> {
   const executor = executorName(undefined, env);
   if (executor === 'tensorflow') {
-    const asked = parseDevice(env['GENVIEW_DEVICE']);
+    const asked = parseDevice(env['GENVIEW_DEVICE']), index = asked && gpuIndex(asked);
+    const problem = index === undefined ? undefined : hidden(index, thisMachine);
+    if (problem) throw unavailable(asked!, problem);
     return `executor tensorflow, device ${asked === undefined ? "of TensorFlow's choice" : `${asked}: as asked`}`;
   }
   const { device, reason } = await currentDevice(undefined, env);

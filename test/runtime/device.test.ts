@@ -48,6 +48,7 @@ it('GENVIEW_DEVICE chooses the device of every program; a hidden GPU is not visi
   vi.stubEnv('GENVIEW_DEVICE', 'cpu');
   expect(await describeEngine()).toBe('executor onnxruntime, device cpu: as asked');
   expect(await describeEngine({ GENVIEW_EXECUTOR: 'tensorflow' })).toBe("executor tensorflow, device of TensorFlow's choice");
+  await expect(describeEngine({ GENVIEW_EXECUTOR: 'tensorflow', GENVIEW_DEVICE: 'cuda' })).rejects.toMatchObject({ message: 'device cuda:0 cannot be had: no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES, or choose the device cpu' });
   await expect(program()).resolves.toBeDefined();
 });
 
