@@ -28,8 +28,13 @@ export const cuda11: CudaRelease = {
   cudnn: { 'nvidia-cudnn-cu11': '8.9.6.50' },
 };
 
-/** Makes a base image: Debian, and the libraries where NVIDIA's image has them. Needs the image `debian`, some gigabytes of PyPI and twice that of disk. */
-export async function makeCudaBase(docker: Docker, debian: string, release: CudaRelease, tag: string): Promise<void> {
+/**
+ * Makes the base image `<prefix>-cuda-<version>`, or takes that of GENVIEW_TEST_BASES: Debian, and the libraries where NVIDIA's image has them.
+ * Needs the image `debian`, some gigabytes of PyPI and three times that of disk.
+ */
+export async function makeCudaBase(docker: Docker, debian: string, release: CudaRelease, prefix: string): Promise<string> {
+  const kept = process.env['GENVIEW_TEST_BASES'], tag = `${kept || prefix}-cuda-${release.version}`;
+  if (kept) return tag;
   const folder = mkdtempSync(path.join(os.tmpdir(), 'genview-cuda-'));
   const toolkit = `/usr/local/cuda-${release.version}`, libraries = `${toolkit}/targets/x86_64-linux/lib`;
   try {
@@ -43,6 +48,7 @@ RUN ln -s targets/x86_64-linux/lib ${toolkit}/lib64 && ln -s ${toolkit} /usr/loc
 ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64
 `);
     await docker.run(['build', '--quiet', '--network', 'none', '--tag', tag, folder]);
+    return tag;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
