@@ -52,9 +52,9 @@ describe.skipIf(missing !== undefined)('images for the GPU', () => {
     await client().run(['import', tar, image('no-cuda')]);
     const cuda = whole && { CUDA_BASE: await makeCudaBase(client(), image('no-cuda'), cuda13, prefix), TENSORFLOW_CUDA_BASE: await makeCudaBase(client(), image('no-cuda'), cuda11, prefix) };
     if (whole) mirror = await startTensorflowMirror(argument('TFJS_NODE_GPU'));
-    await makeOnlineBase(client(), made.build, image('online'), mirror?.env);
+    await makeOnlineBase(client(), made.build, image('online'));
     bases = { runtime: made.runtime, build: image('online') };
-    args = { DEVICE: 'cuda', CUDA_BASE: image('no-cuda'), ...cuda };
+    args = { DEVICE: 'cuda', CUDA_BASE: image('no-cuda'), ...cuda, ...mirror?.args };
   });
   afterAll(async () => {
     mirror?.close();

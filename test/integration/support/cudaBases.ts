@@ -71,13 +71,13 @@ async function unpackVersioned(name: string, version: string, folder: string): P
  * The image of `makeBases` that installs packages, with this machine's network: its certificates and what its apt is told about fetching.
  * Registries stay those of npm and apt. Builds have to be given the host's network.
  */
-export async function makeOnlineBase(docker: Docker, build: string, tag: string, env: Readonly<Record<string, string>> = {}): Promise<void> {
+export async function makeOnlineBase(docker: Docker, build: string, tag: string): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'genview-online-'));
   try {
     const certificates = process.env['SSL_CERT_FILE'] ?? '/etc/ssl/certs/ca-certificates.crt', found = existsSync(certificates);
     if (found) cpSync(certificates, path.join(folder, 'certificates.crt'), { dereference: true });
     writeFileSync(path.join(folder, 'fetching.conf'), await promisify(execFile)('apt-config', ['dump', 'Acquire']).then(({ stdout }) => stdout, () => ''));
-    const variables = { npm_config_offline: 'false', npm_config_prefer_offline: 'true', ...(found && { CURL_CA_BUNDLE: '/certificates.crt', NODE_EXTRA_CA_CERTS: '/certificates.crt' }), ...env };
+    const variables = { npm_config_offline: 'false', npm_config_prefer_offline: 'true', ...(found && { CURL_CA_BUNDLE: '/certificates.crt', NODE_EXTRA_CA_CERTS: '/certificates.crt' }) };
     writeFileSync(path.join(folder, 'Dockerfile'), `FROM ${build}
 COPY fetching.conf /etc/apt/apt.conf.d/99fetching
 ${found ? 'COPY certificates.crt /certificates.crt\n' : ''}ENV ${Object.entries(variables).map(([name, value]) => `${name}=${value}`).join(' ')}

@@ -14,8 +14,8 @@ const exec = promisify(execFile);
 const libtensorflow = '2.9.1';
 
 export interface TensorflowMirror {
-  /** Of a build: where the package's install script finds libtensorflow and its addon. */
-  readonly env: Readonly<Record<string, string>>;
+  /** Arguments of the Dockerfile: where the package's install script finds libtensorflow and its addon. */
+  readonly args: Readonly<Record<string, string>>;
   close(): void;
 }
 
@@ -38,7 +38,7 @@ export async function startTensorflowMirror(version: string): Promise<Tensorflow
     }).listen(0, '127.0.0.1');
     await new Promise((resolve) => { server.once('listening', resolve); });
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return { env: { TFJS_NODE_BASE_URI: `${url}/libtensorflow-`, npm_config_tfjs_binding_binary_host_mirror: url }, close: () => { server.close(); remove(); } };
+    return { args: { TFJS_NODE_BASE_URI: `${url}/libtensorflow-`, npm_config_tfjs_binding_binary_host_mirror: url }, close: () => { server.close(); remove(); } };
   } catch (error) {
     remove();
     throw error;
