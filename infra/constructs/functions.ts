@@ -7,6 +7,7 @@ import { Construct } from 'constructs';
 import { fileURLToPath } from 'node:url';
 import { lambdaNames, lambdaStages, type LambdaName } from '../../src/workflow/stages.ts';
 import { acknowledge } from '../acknowledge.ts';
+import type { Options } from '../options.ts';
 import type { StatefulStack } from '../stateful-stack.ts';
 import { imageArguments, imageContext, pascal } from './images.ts';
 import { grantStore, type Store } from './store-access.ts';
@@ -14,13 +15,15 @@ import { grantStore, type Store } from './store-access.ts';
 export interface FunctionsProps {
   readonly store: Store;
   readonly logGroups: StatefulStack['logGroups'];
+  /** @default the Dockerfile's */
+  readonly buildArguments?: Options['buildArguments'];
 }
 
 /** One function for each Lambda stage of the stage table, each with a role of its own. */
 export class Functions extends Construct {
   readonly functions: Readonly<Record<LambdaName, LambdaFunction>>;
 
-  constructor(scope: Construct, id: string, { store, logGroups }: FunctionsProps) {
+  constructor(scope: Construct, id: string, { store, logGroups, buildArguments }: FunctionsProps) {
     super(scope, id);
     const make = (name: LambdaName): LambdaFunction => {
       const { memoryMiB, timeoutSeconds, packaging } = lambdaStages[name];
@@ -32,7 +35,7 @@ export class Functions extends Construct {
         ...common,
         // As the images of the jobs: whoever builds those for x86 can build this one without emulation.
         architecture: Architecture.X86_64,
-        code: DockerImageCode.fromImageAsset(imageContext.directory, { ...imageContext, target: 'functions', buildArgs: imageArguments(0), cmd: [`lambdas/${name}/handler.handler`] }),
+        code: DockerImageCode.fromImageAsset(imageContext.directory, { ...imageContext, target: 'functions', buildArgs: imageArguments(0, buildArguments), cmd: [`lambdas/${name}/handler.handler`] }),
       });
     };
     this.functions = Object.fromEntries(lambdaNames.map((name) => [name, make(name)])) as Record<LambdaName, LambdaFunction>;

@@ -15,7 +15,7 @@ export function refuseTooManyNodes({ variants }: Recipe, { nodes, gpus }: Traini
     .map(({ name, pretraining }) => `variant ${name}: pretraining.nodes is ${pretraining.nodes}, which takes ${machines(Math.ceil(pretraining.nodes / gpus))} of ${gpus} GPU${gpus === 1 ? '' : 's'}, and the deployment has ${nodes} for training`);
   if (problems.length === 0) return;
   const wanted = Math.max(...variants.map(({ pretraining }) => Math.ceil(pretraining.nodes / gpus)));
-  throw new GenViewError('NodesUnavailable', `${problems.join('; ')}. Nothing is started: lower pretraining.nodes to ${most} at most, or deploy with the option training.nodes ${wanted} (docs/aws.md)`);
+  throw new GenViewError('NodesUnavailable', `${problems.join('; ')}. Nothing is started: lower pretraining.nodes to ${Math.max(1, most)} at most, or deploy with the option training.nodes ${wanted} (docs/aws.md)`);
 }
 
 const machines = (count: number): string => `${count} machine${count === 1 ? '' : 's'}`;

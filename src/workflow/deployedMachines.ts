@@ -30,7 +30,8 @@ const schema = z.object({
   spot: z.boolean(),
   maxVcpus: z.object({ gpu: count, cpu: count }),
   cpuStages: z.array(z.string()),
-  training: z.object({ instanceType, nodes: count, gpus: count }),
+  // No machines: no multi-node jobs.
+  training: z.object({ instanceType, nodes: z.int().nonnegative(), gpus: count }),
 });
 
 /** As a deployed definition carries them. */
