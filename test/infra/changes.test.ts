@@ -1,3 +1,4 @@
+import type { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, it } from 'vitest';
 import { checkOptions, type OptionsInput } from '../../infra/options.ts';
@@ -20,17 +21,19 @@ const choices: Readonly<Record<string, OptionsInput>> = {
 
 interface Subnet { readonly id: string; readonly block: string; readonly first: number; readonly last: number }
 
+const templateOf = (stack: Stack) => Template.fromStack(stack).toJSON() as { readonly Outputs?: Record<string, Json>; readonly Resources: Record<string, Json> };
+
 function deployed(options: OptionsInput) {
   const { stateful, stateless } = createStacks(testApp(), checkOptions(options));
-  const data = Template.fromStack(stateful).toJSON() as Json, workflow = Template.fromStack(stateless).toJSON() as Json;
-  const exported = Object.values((data.Outputs ?? {}) as Json).filter(({ Export }) => Export).map(({ Export, Value }) => `${Export.Name} = ${flatten(Value)}`);
+  const data = templateOf(stateful), workflow = templateOf(stateless);
+  const exported = Object.values(data.Outputs ?? {}).filter(({ Export }) => Export).map(({ Export, Value }) => `${Export.Name} = ${flatten(Value)}`);
   const imported = [...JSON.stringify(workflow).matchAll(/"Fn::ImportValue":"([^"]+)"/g)].map(([, name]) => name!);
-  const subnets = Object.entries(workflow.Resources as Json).filter(([, { Type }]) => Type === 'AWS::EC2::Subnet').map(([id, { Properties: { CidrBlock, AvailabilityZone } }]): Subnet => {
+  const subnets = Object.entries(workflow.Resources).filter(([, { Type }]) => Type === 'AWS::EC2::Subnet').map(([id, { Properties: { CidrBlock, AvailabilityZone } }]): Subnet => {
     const [, a, b, c, d, bits] = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\/(\d+)$/.exec(CidrBlock as string)!.map(Number);
     const first = ((a! * 256 + b!) * 256 + c!) * 256 + d!;
     return { id, block: `${CidrBlock} ${JSON.stringify(AvailabilityZone)}`, first, last: first + 2 ** (32 - bits!) - 1 };
   });
-  return { stateful, stateless, exported, imported: new Set(imported), subnets, vpc: Object.values(workflow.Resources as Json).find(({ Type }) => Type === 'AWS::EC2::VPC') };
+  return { stateful, stateless, exported, imported: new Set(imported), subnets, vpc: Object.values(workflow.Resources).find(({ Type }) => Type === 'AWS::EC2::VPC') };
 }
 const all = Object.fromEntries(Object.entries(choices).map(([name, options]) => [name, deployed(options)]));
 const names = Object.keys(all), pairs = names.flatMap((from) => names.filter((to) => to !== from).map((to) => ({ from, to, before: all[from]!, after: all[to]! })));
@@ -61,15 +64,15 @@ describe('the options of a deployment can be changed, each choice into each othe
 it('the deployment\'s own key is read from an output that may go with it', () => {
   const { stateful, stateless, exported } = all['a key']!;
   expect(exported.filter((each) => each.includes('Key'))).toEqual([]);
-  const outputs = (Template.fromStack(stateful).toJSON() as Json).Outputs as Json;
-  const read = [...JSON.stringify(Template.fromStack(stateless).toJSON()).matchAll(/"Fn::GetStackOutput":(\{[^}]*\})/g)].map(([, text]) => JSON.parse(text!) as Json).map(({ StackName, OutputName }) => `${StackName} ${OutputName}`);
-  const output = Object.keys(outputs as object).find((name) => name.includes('Key'))!;
+  const outputs = templateOf(stateful).Outputs!;
+  const read = [...JSON.stringify(templateOf(stateless)).matchAll(/"Fn::GetStackOutput":(\{(?:[^{}]|\{[^{}]*\})*\})/g)].map(([, text]) => JSON.parse(text!) as Json).map(({ StackName, OutputName }) => `${StackName} ${OutputName}`);
+  const output = Object.keys(outputs).find((name) => name.includes('Key'))!;
   expect(new Set(read)).toEqual(new Set([`GenViewData ${output}`]));
   expect(flatten(outputs[output].Value)).toMatch(/^<Key\w+\.Arn>$/);
 });
 
 it('every stage that reads objects, and the function that starts runs, may decrypt with the keys that are named', () => {
-  const policies = Object.values((Template.fromStack(all['S3 after a key']!.stateless).toJSON() as Json).Resources as Json).filter(({ Type }) => Type === 'AWS::IAM::Policy').map(({ Properties }) => Properties);
+  const policies = Object.values(templateOf(all['S3 after a key']!.stateless).Resources).filter(({ Type }) => Type === 'AWS::IAM::Policy').map(({ Properties }) => Properties);
   const reading = policies.filter(({ PolicyDocument }) => JSON.stringify(PolicyDocument).includes('s3:GetObject'));
   expect(reading.length).toBe(programNames.length + 5);
   for (const { PolicyName, PolicyDocument } of reading) expect(PolicyDocument.Statement, PolicyName as string).toContainEqual({ Action: 'kms:Decrypt', Effect: 'Allow', Resource: key });
