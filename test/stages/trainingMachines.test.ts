@@ -13,6 +13,7 @@ it('a recipe that needs more GPUs than a deployment has is refused, with every v
       + 'Nothing is started: lower pretraining.nodes to 4 at most, or deploy with the option training.nodes 12 (docs/aws.md)',
   }));
   expect(refuse({ nodes: 2, gpus: 4 })).toThrow(/^variant two: pretraining\.nodes is 12, which takes 3 machines of 4 GPUs, and the deployment has 2 for training\. Nothing is started: lower pretraining\.nodes to 8 at most, or deploy with the option training\.nodes 3 /);
+  expect(refuse({ nodes: 0, gpus: 4 })).toThrow(/the deployment has 0 for training\. Nothing is started: lower pretraining\.nodes to 1 at most, or deploy with the option training\.nodes 3 /);
   expect(refuse({ nodes: 3, gpus: 4 })).not.toThrow();
   expect(refuse({ nodes: 12, gpus: 1 })).not.toThrow();
 });

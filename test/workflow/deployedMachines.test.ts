@@ -23,6 +23,11 @@ describe('the machines of a deployment', () => {
     expect(readMachines(writeMachines(options))).toEqual(defaultMachines);
   });
 
+  it('may be none for multi-node jobs', () => {
+    const none: DeployedMachines = { ...machines, training: { ...machines.training, nodes: 0 } };
+    expect(readMachines(writeMachines(none))).toEqual(none);
+  });
+
   it('are not known of a deployment that says nothing, of another\'s definition, and of what another version wrote', () => {
     expect(machinesOfDefinition(buildWorkflow({ ...localRefs, store: 's3://b/' }))).toBeUndefined();
     expect(machinesOfDefinition({ Comment: `Another machine. Its machines: ${writeMachines(machines)}` })).toBeUndefined();
