@@ -84,6 +84,8 @@ const optionsSchema = z.strictObject({
     LAMBDA_BASE: image.optional(),
     ONNXRUNTIME_CUDA_URL: z.url('expected a URL').optional(),
     ONNXRUNTIME_CUDA_SHA256: z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 of 64 hexadecimal digits').optional(),
+    TFJS_NODE_BASE_URI: z.url('expected a URL').optional(),
+    npm_config_tfjs_binding_binary_host_mirror: z.url('expected a URL').optional(),
   }).default({}),
 });
 
