@@ -1,3 +1,5 @@
+import type { App } from 'aws-cdk-lib';
+import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 import { expect, it } from 'vitest';
 import { Jobs } from '../../../infra/constructs/jobs.ts';
 import { checkOptions, type OptionsInput } from '../../../infra/options.ts';
@@ -72,6 +74,23 @@ it('runs any stage without a GPU where the options say so, from an image without
   const image = (name: JobDefinitionName): string => JSON.stringify(containerOf(definition(name)).Image);
   expect(image('linear-probe')).toBe(image('nearest-neighbours'));
   expect(image('linear-probe')).not.toBe(image('semi-supervised'));
+});
+
+it('builds the images that jobs use and no other, from the bases that the options give', () => {
+  const built = (options: OptionsInput): string[] => {
+    const { stack, store, logGroups } = testStack();
+    new Jobs(stack, 'Jobs', { options: checkOptions(options), store, logGroups });
+    const assets = (stack.node.root as App).synth().artifacts.filter((artifact) => AssetManifestArtifact.isAssetManifestArtifact(artifact)).flatMap(({ contents }) => Object.values(contents.dockerImages ?? {}));
+    return assets.map(({ source: { dockerBuildTarget, dockerBuildArgs: { DEVICE, ...rest } = {} } }) => [dockerBuildTarget, DEVICE, ...Object.entries(rest).flat()].join(' ')).toSorted();
+  };
+  const four = ['evaluation', 'foreground', 'generation', 'pretraining'];
+  expect(built({})).toEqual([...four.map((name) => `${name} cuda`), 'evaluation cpu'].toSorted());
+  expect(built({ cpuStages: [...programNames] })).toEqual(four.map((name) => `${name} cpu`));
+  expect(built({ cpuStages: ['pretrain'] })).toEqual(['evaluation cpu', 'evaluation cuda', 'foreground cuda', 'generation cuda', 'pretraining cpu']);
+  // Single jobs on the CPU, those of several nodes on GPUs.
+  expect(built({ cpuStages: [...programNames], training: { nodes: 2 } })).toEqual([...four.map((name) => `${name} cpu`), 'pretraining cuda']);
+  expect(built({ training: { nodes: 0 } })).toEqual(built({}));
+  expect(built({ cpuStages: [...programNames], buildArguments: { BASE: 'node:22.23.2' } })).toEqual(four.map((name) => `${name} cpu BASE node:22.23.2`));
 });
 
 it('pulls images and writes logs with one role that can do nothing else', () => {
