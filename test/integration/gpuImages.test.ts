@@ -35,6 +35,8 @@ const reachable = async (url: string): Promise<string | undefined> => fetch(url,
 const missing = typeof opened === 'string' ? opened : 'missing' in debian! ? debian.missing : await reachable(argument('ONNXRUNTIME_CUDA_URL'));
 const whole = process.env['GENVIEW_TEST_GPU_IMAGES'] === '1';
 const missingForJobs = whole ? installMoto() : "the images with CUDA's libraries take 4 GB of PyPI, 30 GB of disk and a quarter of an hour; GENVIEW_TEST_GPU_IMAGES=1 builds them";
+/** Milliseconds for what downloads or computes most, on a machine that has other work too. */
+const patience = whole ? 3_600_000 : 900_000;
 if (missing !== undefined) {
   console.warn(`skipped: ${missing}`);
   await docker?.stop();
@@ -55,7 +57,7 @@ describe.skipIf(missing !== undefined)('images for the GPU', () => {
     await makeOnlineBase(client(), made.build, image('online'));
     bases = { runtime: made.runtime, build: image('online') };
     args = { DEVICE: 'cuda', CUDA_BASE: image('no-cuda'), ...cuda, ...mirror?.args };
-  });
+  }, patience);
   afterAll(async () => {
     mirror?.close();
     rmSync(folder, { recursive: true, force: true });
@@ -95,7 +97,7 @@ describe.skipIf(missing !== undefined)('images for the GPU', () => {
       expect((await runImage(target, ['--entrypoint', 'id'])).text).toContain('uid=1000');
     }
     console.info(`megabytes on the base of ${Math.round(base / 1e6)}: ${above.join(', ')}`);
-  });
+  }, patience);
 
   it('compute on the CPU where no GPU can be used, and say why; a GPU that is asked for is refused', async () => {
     const needs = `onnxruntime's CUDA library needs ${[...whole ? [] : fromCuda, ...fromDriver].join(', ')}; `;
@@ -194,7 +196,7 @@ describe.skipIf(missing !== undefined)('images for the GPU', () => {
         expect(computed.length).toBe(compiled.length);
         expect(compiled.length).toBeGreaterThan(10);
         compiled.forEach((loss, step) => expect(Math.abs(computed[step]! / loss - 1), `loss of step ${step}`).toBeLessThan(1e-3));
-      });
+      }, patience);
     });
   });
 });
