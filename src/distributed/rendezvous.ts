@@ -136,7 +136,12 @@ class Meeting {
     const next = addresses[(rank + 1) % size]!;
     const successor = await this.#before(this.#connectNext(next.host, next.port), () => this.#lost(`rank ${(rank + 1) % size} did not answer at ${next.host}:${next.port}`), 30);
     const predecessor = await this.#before(this.#predecessor.promise, () => this.#lost(`rank ${(rank - 1 + size) % size} did not connect`), 30);
-    for (const socket of control) { socket.removeAllListeners('close'); socket.end(() => socket.destroy()); }
+    for (const socket of control) {
+      socket.removeAllListeners('close');
+      // Others may not have met their neighbours yet: rank 0 is not to take this for a loss.
+      if (rank !== 0) writeLine(socket, { ok: true });
+      socket.end(() => socket.destroy());
+    }
     successor.pause().off('close', this.#successorLeft);
     this.#sockets.delete(successor);
     this.#sockets.delete(predecessor);
@@ -248,7 +253,10 @@ class Meeting {
       if (theirs < 1 || theirs >= size) return this.#refuse(socket, `there is no rank ${theirs} in a group of ${size}`);
       if (this.#joined.has(theirs)) return this.#refuse(socket, `rank ${theirs} is already here`);
       this.#joined.set(theirs, { socket, host: plainAddress(socket.remoteAddress!), port: greeting.port! });
+      let met = false;
+      socket.once('data', () => { met = true; });
       socket.once('close', () => {
+        if (met) return;
         if (this.#complete) this.#failure.reject(this.#lost(`rank ${theirs} left during the rendezvous`));
         else this.#joined.delete(theirs);
       });

@@ -1,12 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { joinCollective } from '../../src/distributed/collective.ts';
-import { placeOf } from '../../src/distributed/rendezvous.ts';
+import { placeOf, rendezvous } from '../../src/distributed/rendezvous.ts';
 import { Random } from '../../src/random.ts';
 
 const program = fileURLToPath(new URL('rank.ts', import.meta.url));
@@ -53,7 +53,8 @@ describe('collective over a TCP ring', () => {
     const ranks: Rank[] = [];
     // The main node starts last.
     for (let rank = size - 1; rank >= 0; rank--) { ranks[rank] = start('operations', nodeEnvironment(rank, size, port)); if (rank === 1) await sleep(300); }
-    expect(await Promise.all(ranks.map((rank) => rank.ended))).toEqual(Array.from({ length: size }, () => 0));
+    const codes = await Promise.all(ranks.map((rank) => rank.ended));
+    expect(codes, JSON.stringify(ranks.map(({ lines }) => lines))).toEqual(Array.from({ length: size }, () => 0));
     for (const [rank, { lines: [result] }] of ranks.entries()) {
       expect(result).toMatchObject({ rank, size, order: ['barrier', 'sum'], together: size * (size - 1) / 2 });
       expect(result!['gathered']).toEqual(size === 2 ? [10, 11, 12] : [10, 11, 12, 20, 21, 22, 23, 24, 25]);
@@ -147,6 +148,37 @@ describe('collective over a TCP ring', () => {
     await expect(sum).rejects.toThrow('stopped too');
     await expect(b.barrier()).rejects.toMatchObject({ code: 'PeerLost', exitCode: 75 });
     await Promise.all([a.close(), b.close()]);
+  });
+
+  it('waits for a slow rank, also when a quick one has met its neighbours and gone on', async () => {
+    const port = await freePort(), [place, other] = [0, 1].map((rank) => placeOf(nodeEnvironment(rank, 3, port)));
+    const quick = [rendezvous(place!), rendezvous(other!)] as const;
+    for (const meeting of quick) meeting.catch(() => {});
+    const say = (socket: Socket, value: object): boolean => socket.write(`${JSON.stringify(value)}\n`);
+    // Rank 2: takes the connection of rank 1 at once, and is slow to make its own to rank 0.
+    const sockets: Socket[] = [], { token } = place!, protocol = 'genview-ring-1';
+    const server = createServer((socket) => { sockets.push(socket.once('data', () => say(socket, { ok: true }))); }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const call = async (): Promise<Socket> => {
+      const socket = connect(port, '127.0.0.1');
+      sockets.push(socket);
+      try { await once(socket, 'connect'); return socket; } catch { await Promise.race([sleep(20), quick[0]]); return call(); }
+    };
+    try {
+      const control = await call();
+      say(control, { protocol, kind: 'join', token, rank: 2, size: 3, port: (server.address() as AddressInfo).port });
+      await once(control, 'data');
+      const second = await quick[1];
+      // What rank 0 hears of it.
+      await sleep(200);
+      say(await call(), { protocol, kind: 'ring', token, rank: 2 });
+      const first = await quick[0];
+      for (const { predecessor, successor } of [first, second]) sockets.push(predecessor, successor);
+      expect(first.successor.remotePort).toBe(second.predecessor.localPort);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    }
   });
 
   it('is a group of one outside a multi-node job', async () => {
