@@ -8,6 +8,7 @@ import { readPrices } from '../src/estimate/prices.ts';
 import type { DatasetSize, Models } from '../src/estimate/work.ts';
 import { parseRecipe } from '../src/recipe/parse.ts';
 import type { Recipe } from '../src/recipe/recipe.ts';
+import { defaultMachines, type DeployedMachines } from '../src/workflow/deployedMachines.ts';
 
 const published: Models = { encoder: 'clip-vit-h-14', generator: 'stable-unclip-2.1' };
 
@@ -17,6 +18,8 @@ interface Run {
   readonly recipe: Recipe;
   readonly dataset: DatasetSize;
   readonly models: Models;
+  /** Machines for training. @default those of a deployment without options */
+  readonly training?: DeployedMachines['training'];
 }
 
 /** MoCo v3 with ResNet-50 at 224 pixels as in the paper; shards so large that loading the models does not count. */
@@ -29,12 +32,14 @@ pretraining: { method: mocov3, backbone: { name: resnet50, stem: imagenet }, epo
 
 async function runs(): Promise<Run[]> {
   const cifar = await readFile(new URL('../recipes/cifar10.yaml', import.meta.url), 'utf8');
+  const imagenet = { recipe: moco3('imagenet', 4000, 100, 8), dataset: { train: 1_281_167, val: 50_000, bytes: 1_331_167 * 110_000 }, models: published };
   const small: DatasetSize = { train: 50_000, val: 10_000, bytes: 60_000 * 2_300 };
   return [
     { name: 'CIFAR-10, embedded models', recipe: parseRecipe(cifar, 'recipes/cifar10.yaml'), dataset: small, models: { encoder: 'demo', generator: 'demo' } },
     { name: 'CIFAR-10, the paper\'s models', recipe: parseRecipe(cifar, 'recipes/cifar10.yaml'), dataset: small, models: published },
     { name: '100,000 photographs, 200 epochs', recipe: moco3('photographs', 1000, 200, 4), dataset: { train: 100_000, val: 5_000, bytes: 105_000 * 110_000 }, models: published },
-    { name: 'ImageNet-1K, 100 epochs', recipe: moco3('imagenet', 4000, 100, 8), dataset: { train: 1_281_167, val: 50_000, bytes: 1_331_167 * 110_000 }, models: published },
+    { name: 'ImageNet-1K, 100 epochs', ...imagenet, training: { instanceType: 'g5.2xlarge', nodes: 8, gpus: 1 } },
+    { name: 'the same, trained on p4d.24xlarge', ...imagenet, training: { instanceType: 'p4d.24xlarge', nodes: 2, gpus: 8 } },
   ];
 }
 
@@ -62,7 +67,7 @@ export function markdown([head, ...rows]: readonly (readonly string[])[]): strin
 
 async function estimateRuns(): Promise<{ name: string; result: Estimate }[]> {
   const prices = await readPrices();
-  return (await runs()).map(({ name, recipe, dataset, models }) => ({ name, result: estimate(recipe, dataset, { prices, models }) }));
+  return (await runs()).map(({ name, recipe, dataset, models, training }) => ({ name, result: estimate(recipe, dataset, { prices, models, machines: { ...defaultMachines, ...(training && { training }) } }) }));
 }
 
 /**

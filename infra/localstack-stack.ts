@@ -26,6 +26,8 @@ export interface LocalStackOptions {
   readonly heartbeatSeconds?: number;
 }
 
+export const localStackOptionNames: readonly (keyof LocalStackOptions)[] = ['name', 'functions', 'heartbeatSeconds'];
+
 /** The stack of `-c target=localstack`, with `-c name=`, `-c functions=` and `-c heartbeatSeconds=`. Throws `OptionsInvalid`. */
 export function createLocalStack(app: App): LocalStackStack {
   const context = (key: string): string | undefined => { const value = app.node.tryGetContext(key) as string | number | undefined; return value === undefined ? undefined : String(value); };

@@ -1,23 +1,29 @@
 import { Tags, type App } from 'aws-cdk-lib';
 import { GenViewError } from '../src/errors.ts';
 import { pascal } from './constructs/images.ts';
-import { createLocalStack } from './localstack-stack.ts';
-import { readOptions, type Options } from './options.ts';
+import { createLocalStack, localStackOptionNames } from './localstack-stack.ts';
+import { optionNames, readOptions, type Options } from './options.ts';
 import { StatefulStack } from './stateful-stack.ts';
 import { StatelessStack } from './stateless-stack.ts';
 
 /** What `-c target=…` can be. @default aws */
-const targets: Readonly<Record<string, (app: App) => unknown>> = {
-  aws: (app) => createStacks(app, readOptions((key) => app.node.tryGetContext(key) as unknown)),
-  localstack: createLocalStack,
+const targets: Readonly<Record<string, { readonly create: (app: App) => unknown; readonly options: readonly string[] }>> = {
+  aws: { create: (app) => createStacks(app, readOptions((key) => app.node.tryGetContext(key) as unknown)), options: ['config', ...optionNames] },
+  localstack: { create: createLocalStack, options: localStackOptionNames },
 };
+
+/** The CDK's flags and what it has looked up have a colon or a slash in their names. These have not: its command line's, and what `cdk acknowledge` writes. */
+const ofTheCdk = /[:/]|^cli-|^acknowledged-issue-numbers$/;
 
 /** The stacks of the target that the context names. Throws `OptionsInvalid`. */
 export function createTarget(app: App): void {
   const target: unknown = app.node.tryGetContext('target') ?? 'aws';
-  const create = typeof target === 'string' && Object.hasOwn(targets, target) ? targets[target] : undefined;
-  if (!create) throw new GenViewError('OptionsInvalid', `-c target=${String(target)}: there is no such target; known are ${Object.keys(targets).join(', ')}`);
-  create(app);
+  const known = typeof target === 'string' && Object.hasOwn(targets, target) ? targets[target] : undefined;
+  if (!known) throw new GenViewError('OptionsInvalid', `-c target=${String(target)}: there is no such target; known are ${Object.keys(targets).join(', ')}`);
+  const names = ['target', ...known.options];
+  const stranger = Object.keys(app.node.getAllContext() as object).find((key) => !names.includes(key) && !ofTheCdk.test(key));
+  if (stranger !== undefined) throw new GenViewError('OptionsInvalid', `-c ${stranger}: there is no such option with target ${String(target)}; known are ${names.toSorted().join(', ')}`);
+  known.create(app);
 }
 
 /**

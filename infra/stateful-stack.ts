@@ -1,4 +1,4 @@
-import { Aws, Duration, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
+import { Aws, CrossStackReferences, Duration, ReferenceStrength, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
@@ -39,12 +39,16 @@ export class StatefulStack extends Stack {
       ...(this.key && { encryptionKey: this.key }),
     });
     this.logGroups = Object.fromEntries(logNames.map((name) => [name, logGroup(name)])) as Record<LogName, ILogGroup>;
+    // Whatever the options let the other stack use today: this one is updated first, and no export may go that is still in use.
+    for (const value of [this.bucket.bucketArn, this.bucket.bucketName, ...Object.values(this.logGroups).flatMap(({ logGroupArn, logGroupName }) => [logGroupArn, logGroupName])]) this.exportValue(value);
   }
 
   #key({ encryption }: Options): IKey | undefined {
     if (encryption === 's3') return undefined;
     if (encryption !== 'kms') return Key.fromKeyArn(this, 'Key', encryption);
     const key = new Key(this, 'Key', { description: 'GenView: bucket, logs, messages.', enableKeyRotation: true, removalPolicy: RemovalPolicy.RETAIN });
+    // Read from an output that is no export: the option may change, and the key is then in this stack no more.
+    CrossStackReferences.of(key).produce(ReferenceStrength.WEAK);
     key.addToResourcePolicy(new PolicyStatement({
       principals: [new ServicePrincipal(`logs.${Aws.REGION}.${Aws.URL_SUFFIX}`)],
       actions: ['kms:Encrypt', 'kms:Decrypt', 'kms:ReEncryptFrom', 'kms:ReEncryptTo', 'kms:GenerateDataKey', 'kms:GenerateDataKeyWithoutPlaintext', 'kms:DescribeKey'],

@@ -25,11 +25,11 @@ export class StatelessStack extends Stack {
 
   constructor(scope: Construct, id: string, { options, data: { bucket, key, logGroups }, ...props }: StatelessStackProps) {
     super(scope, id, props);
-    const store = { bucket, key, inputs: options.inputs };
+    const store = { bucket, key, inputs: options.inputs, decryptionKeys: options.decryptionKeys };
     const storeUrl = `s3://${bucket.bucketName}/${bucketLayout.store}`;
     const network = new Network(this, 'Network', { options: options.network, flowLog: logGroups.network });
     const { queues } = new Compute(this, 'Compute', { options, network });
-    const { functions } = new Functions(this, 'Functions', { store, logGroups });
+    const { functions } = new Functions(this, 'Functions', { store, logGroups, buildArguments: options.buildArguments });
     const jobs = new Jobs(this, 'Jobs', { options, store, logGroups });
     this.workflow = new Workflow(this, 'Workflow', { options, functions, jobs, queues, logGroup: logGroups.workflow, storeUrl });
     const { stateMachine } = this.workflow;

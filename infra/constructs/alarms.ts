@@ -13,6 +13,7 @@ import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import type { StateMachine } from 'aws-cdk-lib/aws-stepfunctions';
 import { Construct } from 'constructs';
 import { acknowledge } from '../acknowledge.ts';
+import { endedReasons } from '../../src/workflow/executionTag.ts';
 import type { Options } from '../options.ts';
 
 export interface AlarmsProps {
@@ -64,11 +65,16 @@ export class Alarms extends Construct {
       new Rule(this, name, { description, eventPattern }).addTarget(new SnsTopic(this.topic, { message: RuleTargetInput.fromText(text) }));
     };
     const detail = (field: string): string => EventField.fromPath(`$.detail.${field}`);
-    tell('JobFailed', 'GenView: a job has failed for good.', {
+    tell('JobFailed', 'GenView: a job has failed for good, and was not just terminated with its execution.', {
       source: ['aws.batch'],
       detailType: ['Batch Job State Change'],
-      // One message for an array or multi-node job, not one for each child.
-      detail: { status: ['FAILED'], jobQueue: arns, arrayProperties: { index: Match.doesNotExist() }, nodeProperties: { nodeIndex: Match.doesNotExist() } },
+      detail: {
+        status: ['FAILED'], jobQueue: arns,
+        // One message for an array or multi-node job, not one for each child.
+        arrayProperties: { index: Match.doesNotExist() }, nodeProperties: { nodeIndex: Match.doesNotExist() },
+        // Whoever stops a run knows it; of one that has failed or timed out tell its own alarms.
+        statusReason: Match.anyOf(Match.anythingButPrefix(...endedReasons), Match.doesNotExist()),
+      },
     }, `GenView: job ${detail('jobName')} (${detail('jobId')}) has failed: ${detail('statusReason')}. \`genview logs\` shows its log, which is in the log group of its stage, ${log('…')}. The run fails with it; submit the same recipe again when the cause is mended.`);
     tell('QueueBlocked', 'GenView: the first job of a queue cannot start.', {
       source: ['aws.batch'],

@@ -27,9 +27,6 @@ export class Compute extends Construct {
       vpc: network.vpc,
       securityGroups: [network.securityGroup],
       vpcSubnets: { subnets: [...network.subnets] },
-      updateToLatestImageVersion: true,
-      terminateOnUpdate: false,
-      updateTimeout: Duration.hours(1),
     };
     const launchTemplate = new LaunchTemplate(this, 'Instances', {
       httpTokens: LaunchTemplateHttpTokens.REQUIRED,
@@ -40,6 +37,10 @@ export class Compute extends Construct {
     });
     const machines = {
       ...managed,
+      updateToLatestImageVersion: true,
+      terminateOnUpdate: false,
+      // The most that Batch takes. Pretraining may take longer than that; it then goes on from its checkpoint on another machine.
+      updateTimeout: Duration.days(5),
       launchTemplate,
       instanceRole: instanceRole(this),
       images: [{ imageType: EcsMachineImageType.ECS_AL2023_NVIDIA }],
@@ -55,7 +56,8 @@ export class Compute extends Construct {
       ...machines,
       // A placement group lies in one zone.
       vpcSubnets: { subnets: [network.subnets[training.zone]!] },
-      maxvCpus: training.nodes * vcpusOf(training.instanceType),
+      // Without machines for it no job comes here, and an environment that can hold none may not be wanted by Batch.
+      maxvCpus: Math.max(1, training.nodes) * vcpusOf(training.instanceType),
       instanceTypes: [new InstanceType(training.instanceType)],
       allocationStrategy: AllocationStrategy.BEST_FIT_PROGRESSIVE,
       placementGroup: new PlacementGroup(this, 'Together', { strategy: PlacementGroupStrategy.CLUSTER }),
@@ -69,6 +71,8 @@ export class Compute extends Construct {
       ...(spot ? [new FargateComputeEnvironment(this, 'SpotCpu', { ...cpu, spot: true })] : []),
       new FargateComputeEnvironment(this, 'OnDemandCpu', cpu),
     ];
+    // Batch refuses any update of a Fargate environment that has a policy for updates, which the construct gives every one, or says which image to use.
+    for (const environment of cpuEnvironments) (environment.node.defaultChild as CfnComputeEnvironment).addPropertyDeletionOverride('UpdatePolicy');
     const queue = (name: string, environments: readonly IComputeEnvironment[]): JobQueue => new JobQueue(this, name, {
       computeEnvironments: environments.map((computeEnvironment, i) => ({ computeEnvironment, order: i + 1 })),
       jobStateTimeLimitActions: patience.map(([reason, maxTime]) => ({ reason, maxTime, state: JobStateTimeLimitActionsState.RUNNABLE, action: JobStateTimeLimitActionsAction.CANCEL })),

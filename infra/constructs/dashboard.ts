@@ -27,7 +27,8 @@ export class Dashboard extends Construct {
     const started = stateMachine.metricStarted(counts), succeeded = stateMachine.metricSucceeded(counts), failed = stateMachine.metricFailed(counts), timedOut = stateMachine.metricTimedOut(counts), aborted = stateMachine.metricAborted(counts);
     const wide = { width: 12, height: 6 };
     new CloudWatchDashboard(this, 'Dashboard', {
-      dashboardName: options.name,
+      // Dashboards are the account's, of all regions.
+      dashboardName: `${options.name}-${Aws.REGION}`,
       defaultInterval: Duration.days(1),
       widgets: [
         [

@@ -1,6 +1,7 @@
 import { IgnoreMode } from 'aws-cdk-lib';
 import { Platform, type DockerImageAssetProps } from 'aws-cdk-lib/aws-ecr-assets';
 import { fileURLToPath } from 'node:url';
+import type { Options } from '../options.ts';
 
 /** What all images are built from; each adds its target of the Dockerfile. */
 export const imageContext = {
@@ -12,9 +13,9 @@ export const imageContext = {
   exclude: ['*', '!package.json', '!package-lock.json', '!.npmrc', '!tsconfig.json', '!src', '!models', '!containers', '!lambdas'],
 } satisfies DockerImageAssetProps;
 
-/** Build arguments of an image for machines with or without a GPU. */
-export function imageArguments(gpus: number): Record<string, string> {
-  return { DEVICE: gpus > 0 ? 'cuda' : 'cpu' };
+/** Build arguments of an image for machines with or without a GPU. @param given those of the deployment's options */
+export function imageArguments(gpus: number, given: Options['buildArguments'] = {}): Record<string, string> {
+  return { DEVICE: gpus > 0 ? 'cuda' : 'cpu', ...given };
 }
 
 /** `fit-foreground` -> `FitForeground` */

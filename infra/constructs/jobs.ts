@@ -43,7 +43,7 @@ export class Jobs extends Construct {
     const images = new Map<string, ContainerImage>();
     const image = (name: ImageName, gpus: number): ContainerImage => {
       const asset = `${pascal(name)}${gpus > 0 ? '' : 'Cpu'}Image`;
-      const known = images.get(asset) ?? ContainerImage.fromDockerImageAsset(new DockerImageAsset(this, asset, { ...imageContext, target: name, buildArgs: imageArguments(gpus) }));
+      const known = images.get(asset) ?? ContainerImage.fromDockerImageAsset(new DockerImageAsset(this, asset, { ...imageContext, target: name, buildArgs: imageArguments(gpus, options.buildArguments) }));
       images.set(asset, known);
       return known;
     };
@@ -51,13 +51,16 @@ export class Jobs extends Construct {
     const container = (name: JobDefinitionName): EcsEc2ContainerDefinition | EcsFargateContainerDefinition => {
       const program = programOf(name), { queue, vcpus, gpus, memoryMiB, sharedMemoryMiB } = resources(name);
       const common = {
-        image: image(batchStages[program].image, gpus),
+        // Nobody runs it where there are no machines for multi-node jobs: then nothing is built for it alone.
+        image: image(batchStages[program].image, name === 'pretrain-nodes' && options.training.nodes === 0 ? resources(program).gpus : gpus),
         cpu: vcpus,
         memory: Size.mebibytes(memoryMiB),
         jobRole: roles[program],
         executionRole,
         environment: {
           GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: options.name,
+          // Not all cores of the machine, which jobs may share: results repeat byte for byte at the same number, on machines of any size.
+          GENVIEW_THREADS: String(Math.max(1, Math.floor(vcpus / Math.max(1, gpus)))),
           ...(name === 'pretrain-nodes' && gpus > 1 && { GENVIEW_PROCESSES_PER_NODE: String(gpus) }),
         },
         logging: LogDriver.awsLogs({ logGroup: logGroups[program], streamPrefix: name }),

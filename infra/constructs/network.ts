@@ -44,7 +44,8 @@ export class Network extends Construct {
         restrictDefaultSecurityGroup: false,
         subnetConfiguration: outside
           ? [{ name: 'Public', subnetType: SubnetType.PUBLIC, cidrMask: 24, mapPublicIpOnLaunch: false }, { name: 'Private', subnetType: SubnetType.PRIVATE_WITH_EGRESS, cidrMask: 20 }]
-          : [{ name: 'Private', subnetType: SubnetType.PRIVATE_ISOLATED, cidrMask: 20 }],
+          // The addresses of the public subnets stay reserved, so that those of the private ones are the same in both: a subnet that overlaps the one that it replaces is refused.
+          : [{ name: 'Public', subnetType: SubnetType.PUBLIC, cidrMask: 24, reserved: true }, { name: 'Private', subnetType: SubnetType.PRIVATE_ISOLATED, cidrMask: 20 }],
         gatewayEndpoints: { S3: { service: GatewayVpcEndpointAwsService.S3 } },
         flowLogs: { All: { destination: FlowLogDestination.toCloudWatchLogs(flowLog), trafficType: FlowLogTrafficType.ALL } },
       });

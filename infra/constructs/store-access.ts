@@ -12,6 +12,8 @@ export interface Store {
   readonly key: IKey | undefined;
   /** `s3://bucket/prefix` outside the bucket that stages may read. */
   readonly inputs: readonly string[];
+  /** ARNs of other keys that objects may be encrypted with. @default none */
+  readonly decryptionKeys?: readonly string[];
 }
 
 /** Gives a role what the table of `infra/access.ts` says of a stage. */
@@ -38,7 +40,7 @@ export function acknowledgeObjects(role: Role, bucket: IBucket, objects: string)
 }
 
 function statementsOf(store: Store, stage: StageName): PolicyStatement[] {
-  const { bucket, key } = store;
+  const { bucket, key, decryptionKeys = [] } = store;
   const { inputs, reads, writes, deletes, lists } = stageAccess[stage];
   const own = (pattern: string): string => `${bucketLayout.store}${pattern}`;
   const has = (input: typeof inputs[number]): boolean => inputs.includes(input);
@@ -63,6 +65,7 @@ function statementsOf(store: Store, stage: StageName): PolicyStatement[] {
     ...(inputs.length > 0 ? inputStatements(store) : []),
     // A body in several parts is also decrypted.
     ...(key ? allow(['kms:Decrypt', 'kms:GenerateDataKey'], [key.keyArn]) : []),
+    ...(readable.length > 0 ? allow(['kms:Decrypt'], [...decryptionKeys]) : []),
   ];
 }
 

@@ -27,7 +27,7 @@ export class Triggers extends Construct {
   /** Events that could not be handled. */
   readonly deadLetters: Queue;
 
-  constructor(scope: Construct, id: string, { options, store: { bucket, key }, storeUrl, stateMachine, logGroup }: TriggersProps) {
+  constructor(scope: Construct, id: string, { options, store: { bucket, key, decryptionKeys = [] }, storeUrl, stateMachine, logGroup }: TriggersProps) {
     super(scope, id);
     this.deadLetters = new Queue(this, 'DeadLetters', {
       enforceSSL: true,
@@ -49,6 +49,7 @@ export class Triggers extends Construct {
     allow(['s3:ListBucket'], [bucket.bucketArn], { StringLikeIfExists: { 's3:prefix': recipes } });
     // To read, and to send to the dead-letter queue.
     if (key) allow(['kms:Decrypt', 'kms:GenerateDataKey'], [key.keyArn]);
+    if (decryptionKeys.length > 0) allow(['kms:Decrypt'], [...decryptionKeys]);
     this.startRun = bundledFunction(this, 'start-run', {
       role, logGroup, memorySize: 512, timeout: Duration.minutes(1), tracing: Tracing.ACTIVE, deadLetterQueue: this.deadLetters,
       environment: { ...functionEnvironment, GENVIEW_STATE_MACHINE: stateMachine.stateMachineArn, GENVIEW_STORE: storeUrl },

@@ -1,4 +1,4 @@
-import { Aws, Stack, Tags } from 'aws-cdk-lib';
+import { Aws, type CfnElement, Stack, Tags } from 'aws-cdk-lib';
 import type { IJobQueue } from 'aws-cdk-lib/aws-batch';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
@@ -33,16 +33,19 @@ export class Workflow extends Construct {
     const stack = Stack.of(this);
     this.refs = {
       partition: Aws.PARTITION,
-      functions: mapRecord(lambdaNames, (name) => functions[name].functionArn),
+      functions: mapRecord(lambdaNames, (name) => functions[name].currentVersion.functionArn),
       jobDefinitions: mapRecord(jobDefinitionNames, (name) => jobs.definitions[name].jobDefinitionArn),
       queues: mapRecord(jobDefinitionNames, (name) => queues[jobs.queues[name]].jobQueueArn),
       processesPerNode: options.training.gpus,
+      machines: options,
     };
 
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('states.amazonaws.com'), description: 'GenView workflow: its functions and jobs.' });
     const anyJob = anyJobArn(this);
     const allow = (actions: string[], resources: string[]): void => { role.addToPolicy(new PolicyStatement({ actions, resources })); };
-    allow(['lambda:InvokeFunction'], Object.values(this.refs.functions));
+    // Versions: those of executions that began before an update, too.
+    const anyVersion = lambdaNames.map((name) => `${functions[name].functionArn}:*`);
+    allow(['lambda:InvokeFunction'], anyVersion);
     allow(['batch:SubmitJob'], [...new Set(Object.values(this.refs.queues)), ...jobDefinitionNames.map((name) => jobDefinitionArn(this, options, name)), anyJob]);
     // Multi-node jobs carry the execution's ARN.
     allow(['batch:TagResource'], [anyJob]);
@@ -65,6 +68,7 @@ export class Workflow extends Construct {
     acknowledge(role, {
       'AwsSolutions-IAM5[Resource::*]': 'batch:DescribeJobs, the delivery of logs and X-Ray know no resources.',
       'AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job/*]': 'The identity of a job is made when it is submitted; without it jobs could not be terminated.',
+      ...Object.fromEntries(lambdaNames.map((name) => [`AwsSolutions-IAM5[Resource::<${stack.getLogicalId(functions[name].node.defaultChild as CfnElement)}.Arn>:*]`, 'Every version of one function.'])),
       ...Object.fromEntries(jobDefinitionNames.map((name) => [
         `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:job-definition/${options.name}-${name}:*]`, 'Every revision of one job definition.',
       ])),

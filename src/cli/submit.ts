@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, Command } from 'commander';
 import type { Submission } from '../cloud/submit.ts';
+import type { Estimate } from '../estimate/estimate.ts';
 import { type CloudOptions, openTarget, withTargetOptions } from './cloudOptions.ts';
 import { interruptible } from './interruption.ts';
 import { jsonOption, printJson, prose, wholeNumber } from './options.ts';
@@ -30,7 +31,7 @@ account and region. Submitting the same recipe on the same images again does not
     .option('--upload', 'copy a dataset and an encoder that lie on this machine into the store')
     .addOption(new Option('--limit <dollars>', 'ask before submitting what is estimated to cost more').argParser(dollars).default(defaultLimit).env('GENVIEW_COST_LIMIT'))
     .option('--yes', 'submit without asking')
-    .option('--dry-run', 'only the estimate; needs no deployment')
+    .option('--dry-run', 'only the estimate; needs no deployment, and takes the machines of one that is named')
     .option('--again', 'start anew where the same has run before; what is in the store is not made again')
     .option('--redrive', 'continue the cancelled or timed-out execution itself')
     .option('--watch', 'then show its progress until it has ended')
@@ -50,8 +51,12 @@ Examples:
 }
 
 async function submit(file: string, options: Options, command: Command): Promise<void> {
-  const [{ toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { queuesIn, readDefinition }, { estimate }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog }] = await Promise.all([
-    import('../recipe/location.ts'), import('../stages/resolveRecipe.ts'), import('../cloud/submit.ts'), import('../cloud/definition.ts'), import('../estimate/estimate.ts'), import('../estimate/prices.ts'),
+  const [
+    { toUrl }, { checkLocations, identifyRun, locate, readRecipe }, cloud, { queuesIn, readDefinition }, { machinesOfDefinition }, { defaultMachines },
+    { refuseTooManyNodes }, { estimate }, { notesOnDeployment }, { readPrices }, { defaultImageBytes }, { formatEstimate }, { GenViewError }, { createLog },
+  ] = await Promise.all([
+    import('../recipe/location.ts'), import('../stages/resolveRecipe.ts'), import('../cloud/submit.ts'), import('../cloud/definition.ts'), import('../workflow/definition.ts'),
+    import('../workflow/deployedMachines.ts'), import('../stages/trainingMachines.ts'), import('../estimate/estimate.ts'), import('../estimate/notes.ts'), import('../estimate/prices.ts'),
     import('../estimate/constants.ts'), import('./showEstimate.ts'), import('../errors.ts'), import('../log.ts'),
   ]);
   const url = toUrl(file);
@@ -60,9 +65,13 @@ async function submit(file: string, options: Options, command: Command): Promise
   await checkLocations(recipe);
 
   // A deployment is looked for before anything takes long.
-  const target = options.dryRun === true ? undefined : await openTarget({ ...options, cloud: true }, command);
-  const deployment = target?.deployment;
-  if (deployment !== undefined && options.upload !== true) cloud.refuseLocalParts(recipe, deployment.store);
+  const named = options.cloud === true || options.stack !== undefined || command.getOptionValueSource('stateMachine') === 'cli';
+  const target = options.dryRun === true && !named ? undefined : await openTarget({ ...options, cloud: true }, command);
+  const deployment = target?.deployment, definition = target && deployment && await readDefinition(target.clients, deployment.stateMachine);
+  // Where workers do the work, nobody is paid for it, and one worker runs all nodes of a job.
+  const ofWorkers = definition !== undefined && queuesIn(definition).length === 0, told = definition && machinesOfDefinition(definition);
+  if (told !== undefined) refuseTooManyNodes(recipe, told.training);
+  if (deployment !== undefined && options.upload !== true && options.dryRun !== true) cloud.refuseLocalParts(recipe, deployment.store);
   const log = createLog();
   const bucketOf = (location: string): string => location.split('/', 3).join('/');
   if (deployment !== undefined && recipe.dataset.url.startsWith('s3://') && bucketOf(recipe.dataset.url) !== bucketOf(deployment.store)) {
@@ -72,11 +81,11 @@ async function submit(file: string, options: Options, command: Command): Promise
   const { images } = options, { validationFraction } = recipe.dataset;
   const assumed = images === undefined ? undefined : { train: images, val: Math.round(images * validationFraction / (1 - validationFraction)), bytes: images / (1 - validationFraction) * defaultImageBytes };
   const measured = await interruptible((context) => cloud.measureDataset(recipe, context, assumed));
-  const expected = estimate(recipe, measured, { prices, spot: options.onDemand !== true });
-  // Where workers do the work, nobody is paid for it.
-  const ofWorkers = deployment !== undefined && target !== undefined && queuesIn(await readDefinition(target.clients, deployment.stateMachine)).length === 0;
+  const machines = told ?? { ...defaultMachines, ...(ofWorkers && { training: { ...defaultMachines.training, nodes: 1000 } }) };
+  const modelled = estimate(recipe, measured, { prices, machines: options.onDemand === true ? { ...machines, spot: false } : machines });
+  const expected = { ...modelled, notes: [...modelled.notes, ...ofWorkers ? [] : notesOnDeployment(told !== undefined, deployment?.stateMachine, prices)] };
   if (options.json !== true) process.stdout.write(`${formatEstimate(expected)}\n${ofWorkers ? 'workers do the work of this deployment: that is what AWS Batch would cost\n' : ''}`);
-  if (target === undefined || deployment === undefined) {
+  if (target === undefined || deployment === undefined || options.dryRun === true) {
     if (options.json) printJson({ estimate: expected });
     return;
   }
@@ -86,7 +95,7 @@ async function submit(file: string, options: Options, command: Command): Promise
   // What has run, or is running, costs nothing to submit again, and needs no question.
   const remote = recipe.dataset.url.startsWith('s3://') || recipe.dataset.url.startsWith('builtin:');
   const before = remote ? await knownExecution() : undefined;
-  if (before === undefined && !ofWorkers) await confirm(expected.dollars.total, options);
+  if (before === undefined && !ofWorkers) await confirm(expected, options);
 
   let submission: Submission | undefined = before;
   if (submission === undefined) {
@@ -144,15 +153,17 @@ function flagsFor({ stack, stateMachine, store }: Options, command: Command): st
   return explicit !== '' ? explicit : command.getOptionValueSource('store') === 'env' ? '' : ' --cloud';
 }
 
-/** Throws `CostAboveLimit` when nobody says yes. */
-async function confirm(cost: number, { limit, yes, json }: Options): Promise<void> {
-  if (yes === true || cost <= limit) return;
+/** Throws `CostAboveLimit` when nobody says yes; `CostUnknown` where a part of it is not known. */
+async function confirm({ dollars: { total: cost }, unpriced }: Estimate, { limit, yes, json }: Options): Promise<void> {
+  if (yes === true || cost <= limit && unpriced.length === 0) return;
   const [{ GenViewError }, { money }, { createInterface }] = await Promise.all([import('../errors.ts'), import('./showEstimate.ts'), import('node:readline/promises')]);
-  const refusal = new GenViewError('CostAboveLimit', `the estimate of ${money(cost)} is above the limit of ${money(limit)} and nothing was submitted; --yes submits all the same, --limit <dollars> sets another limit`);
+  const above = cost > limit;
+  const refusal = above ? new GenViewError('CostAboveLimit', `the estimate of ${money(cost)} is above the limit of ${money(limit)} and nothing was submitted; --yes submits all the same, --limit <dollars> sets another limit`)
+    : new GenViewError('CostUnknown', `whether the cost is below the limit of ${money(limit)} is not known without a price of ${unpriced.join(' and ')}, and nothing was submitted; --yes submits all the same, --prices <file> gives prices`);
   if (process.stdin.isTTY !== true || json === true) throw refusal;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = await terminal.question(`That is above the limit of ${money(limit)}. Submit? [y/N] `);
+    const answer = await terminal.question(above ? `That is above the limit of ${money(limit)}. Submit? [y/N] ` : `What ${unpriced.join(' and ')} cost is not known. Submit? [y/N] `);
     if (!/^y(es)?$/i.test(answer.trim())) throw refusal;
   } finally { terminal.close(); }
 }

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clients } from './clients.ts';
 import type { Deployment } from './deployment.ts';
-import { listExecutions, runsOf, stopExecution } from './executions.ts';
+import { describeExecution, type Execution, listExecutions, runsOf, stopExecution } from './executions.ts';
 import { heartbeatOfWorkers, queuesIn, readDefinition } from './definition.ts';
 import { terminateJobs, type TerminateOptions } from './jobs.ts';
 
@@ -24,9 +25,22 @@ export async function cancelRun(clients: Clients, { stateMachine }: Deployment, 
     await stopExecution(clients, arn, 'genview cancel');
     options.log.info(`stopped the execution ${name}`);
   }
+  for (const execution of running) await awaitEnd(clients, execution, options);
   const definition = await readDefinition(clients, stateMachine), heartbeatSeconds = heartbeatOfWorkers(definition);
   return {
     executions: running.length, jobs: await terminateJobs(clients, queuesIn(definition), runId, options),
     ...(heartbeatSeconds !== undefined && { heartbeatSeconds }),
   };
+}
+
+/** Step Functions says that it stops an execution before it has, and until then that may still submit jobs. Half a minute at most: the jobs are looked for in any case. */
+async function awaitEnd(clients: Clients, { arn, name }: Execution, { log, signal, pollEvery = 3000 }: TerminateOptions): Promise<void> {
+  for (const deadline = performance.now() + 30_000; (await describeExecution(clients, arn))?.state === 'running';) {
+    signal?.throwIfAborted();
+    if (performance.now() > deadline) {
+      log.warn(`the execution ${name} was told to stop and still runs; look at it with genview status`);
+      return;
+    }
+    await sleep(Math.min(pollEvery, 1000), undefined, { signal }).catch((error: unknown) => { signal?.throwIfAborted(); throw error; });
+  }
 }

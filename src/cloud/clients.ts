@@ -3,6 +3,7 @@ import type { CloudWatchLogsClient } from '@aws-sdk/client-cloudwatch-logs';
 import type { SFNClient } from '@aws-sdk/client-sfn';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { checkAwsEnvironment } from '../storage/awsEnvironment.ts';
+import { credentialErrors, explainUnreachable } from './callErrors.ts';
 
 /**
  * Clients of the services that drive a cloud run. Region, credentials and endpoints come from where the AWS SDK finds them:
@@ -44,25 +45,16 @@ function service<Sdk, Client>(name: string, load: () => Promise<Sdk>, create: (s
   };
 }
 
-const unreachable = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EAI_AGAIN', 'EPIPE']);
-
 /** What a person can do about a refused call; other errors, those that the caller knows included, as they are. */
 export function explainFailure(error: unknown, service: string): unknown {
   if (!(error instanceof Error) || error instanceof GenViewError) return error;
-  const { name, message } = error;
-  const { code, $metadata } = error as { code?: string; $metadata?: { httpStatusCode?: number } };
-  const status = $metadata?.httpStatusCode;
-  if (/Region is missing/.test(message)) return new GenViewError('CloudUnreachable', 'no AWS region is known; set AWS_REGION to the region that GenView is deployed in', { cause: error });
-  if (name === 'CredentialsProviderError' || name === 'TokenProviderError') return new GenViewError('CloudUnreachable', `no AWS credentials for ${service} (${message.split('\n')[0]}); configure them: environment, profile (AWS_PROFILE) or role`, { cause: error });
-  if (name === 'ExpiredTokenException' || name === 'UnrecognizedClientException' || name === 'InvalidSignatureException') return new GenViewError('AccessDenied', `${service} refuses these AWS credentials (${name}); renew them`, { cause: error });
+  const { name, message } = error, status = (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
+  const unreachable = explainUnreachable(error, service);
+  if (unreachable) return unreachable;
+  if (credentialErrors.has(name)) return new GenViewError('AccessDenied', `${service} refuses these AWS credentials (${name}); renew them`, { cause: error });
   if (name.startsWith('AccessDenied') || status === 403) return new GenViewError('AccessDenied', `${service} denies the call: ${message}; docs/aws.md lists the rights that driving a run needs`, { cause: error });
-  // A web page where JSON was expected.
-  if (name === 'SyntaxError') return new GenViewError('CloudUnreachable', `what answers for ${service} does not speak its protocol; check AWS_ENDPOINT_URL`, { cause: error });
   if (name === 'StateMachineDoesNotExist' || name === 'InvalidArn' || name === 'ResourceNotFound') {
     return new GenViewError('DeploymentNotFound', `there is no such state machine here (${message}); check AWS_REGION, and --state-machine or GENVIEW_STATE_MACHINE`, { cause: error });
-  }
-  if (code !== undefined && unreachable.has(code) || name === 'TimeoutError') {
-    return new GenViewError('CloudUnreachable', `${service} cannot be reached (${code ?? name}); check network, AWS_REGION and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
   }
   if (status !== undefined && status >= 500 || /Throttling|TooManyRequests/.test(name)) {
     return new GenViewError('CloudFailure', `${service} answered ${name}: ${message}; run the same command again`, { cause: error, exitCode: ExitCode.TemporaryFailure });

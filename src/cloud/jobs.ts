@@ -2,7 +2,7 @@ import type { JobDetail, JobStatus } from '@aws-sdk/client-batch';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { endedWithExecution } from '../workflow/executionTag.ts';
+import { cancelled } from '../workflow/executionTag.ts';
 import { type Clients, mapLimited } from './clients.ts';
 import { queuesIn, readDefinition } from './definition.ts';
 
@@ -87,7 +87,7 @@ export async function terminateJobs(clients: Clients, queues: readonly string[],
     quiet = open.length === 0 ? quiet + 1 : 0;
     if (quiet === 2) return terminated.size;
     await mapLimited(open.filter(({ id }) => !terminated.has(id)), 4, async ({ id, label }) => {
-      await clients.batch((sdk, client) => client.send(new sdk.TerminateJobCommand({ jobId: id, reason: `genview cancel: ${endedWithExecution}` })));
+      await clients.batch((sdk, client) => client.send(new sdk.TerminateJobCommand({ jobId: id, reason: cancelled })));
       terminated.add(id);
       log.info(`terminated ${label}`);
     });

@@ -5,8 +5,10 @@ import type { Log } from '../log.ts';
 
 /**
  * Processes that compute one thing together. Every rank calls the same operations in the same order; operations of one
- * rank may be started without waiting, they run one after the other. When a peer is lost, the running operation and
- * every later one reject with `PeerLost` (exit code 75): the job is to be started again from its last checkpoint.
+ * rank may be started without waiting, they run one after the other. When a rank closes with an error, the running
+ * operation and every later one of all others reject with it: the same code and exit status, and a message that names the
+ * rank. When a rank is lost without a word, they reject with `PeerLost` (exit code 75): the job is to be started again
+ * from its last checkpoint.
  */
 export interface Collective {
   /** 0 … size - 1; rank 0 is the main node. */
@@ -24,14 +26,18 @@ export interface Collective {
   broadcast(data: Float32Array, root?: number): Promise<void>;
   /** Resolves when every rank has called it. */
   barrier(): Promise<void>;
-  /** Waits for the operations under way, and for the neighbours to close too; never rejects. */
-  close(): Promise<void>;
+  /**
+   * Waits for the operations under way, and for the neighbours to close too; never rejects.
+   * @param error what this process ends by: nothing is waited for but that the neighbours know, for at most 3 s, and all
+   * others end by it. Of no consequence once the group has ended by another.
+   */
+  close(error?: unknown): Promise<void>;
 }
 
 export interface JoinOptions {
   /** @default process.env */
   readonly env?: NodeJS.ProcessEnv;
-  /** Leaves the group: whatever waits here rejects with the signal's reason, and the peers see a lost peer. */
+  /** Leaves the group: whatever waits here rejects with the signal's reason, and so do the others, with its exit code if it has one, else with 75. */
   readonly signal?: AbortSignal;
   readonly log?: Log;
 }
@@ -51,14 +57,17 @@ export interface JoinOptions {
  * | GENVIEW_PEER_TIMEOUT | seconds of silence after which a peer counts as lost. @default 60 |
  *
  * Throws `EnvironmentInvalid` for variables that make no sense, `RendezvousTimeout` (exit code 75) when not all ranks
- * came, and `PeerLost` (exit code 75) when one left while the ring was being built.
+ * came, `PeerLost` (exit code 75) when one left while the ring was being built, and what another rank has failed by.
  */
 export async function joinCollective(options: JoinOptions = {}): Promise<Collective> {
   const place = placeOf(options.env ?? process.env);
   if (place.size === 1) return singleProcess();
   const neighbours = await rendezvous(place, options);
-  const ring = createRing({ ...neighbours, rank: place.rank, size: place.size, peerTimeoutSeconds: place.peerTimeoutSeconds, signal: options.signal });
-  await ring.barrier();
+  const ring = createRing({ ...neighbours, ...place, signal: options.signal });
+  try { await ring.barrier(); } catch (error) {
+    await ring.close(error);
+    throw error;
+  }
   options.log?.info(`rank ${place.rank} of ${place.size} is connected`, { rank: place.rank, size: place.size });
   return ring;
 }

@@ -4,11 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { deferred } from './deferred.ts';
+import { checkFailure, errorOfFailure, failureOf, failureOfStop, type Failure } from './failure.ts';
 
 /** Where a process stands in its group, and how it finds the others. */
 export interface Place {
   readonly rank: number;
   readonly size: number;
+  /** The machine, as AWS Batch counts: several ranks may run on one. */
+  readonly node: number;
   /** Where rank 0 is; absent on rank 0. */
   readonly mainAddress?: string;
   readonly port: number;
@@ -25,16 +28,19 @@ export interface Neighbours {
   readonly successor: Socket;
 }
 
-const protocol = 'genview-ring-1';
+const protocol = 'genview-ring-2';
 /** A connection that has not said who it is by then is closed. */
 const greetingMilliseconds = 10_000;
 const maximumLine = 65_536;
+/** How long a process that ends tries to say why, in milliseconds: to others that are there, and to a main node that may just be starting. */
+const lastWords = 3000, patience = 20_000;
 
 type Greeting =
   | { readonly protocol: string; readonly kind: 'join'; readonly token: string; readonly rank: number; readonly size: number; readonly port: number }
-  | { readonly protocol: string; readonly kind: 'ring'; readonly token: string; readonly rank: number };
+  | { readonly protocol: string; readonly kind: 'ring'; readonly token: string; readonly rank: number }
+  | { readonly protocol: string; readonly kind: 'failed'; readonly token: string; readonly failure: Failure };
 
-type Answer = { readonly refused: string } | { readonly ports: readonly { readonly host: string; readonly port: number }[] } | { readonly ok: true };
+type Answer = { readonly refused: string } | { readonly failed: Failure } | { readonly ports: readonly { readonly host: string; readonly port: number }[] } | { readonly ok: true };
 
 /** Reads the variables that {@link joinCollective} documents. A process outside a multi-node job is alone. */
 export function placeOf(env: NodeJS.ProcessEnv): Place {
@@ -44,10 +50,12 @@ export function placeOf(env: NodeJS.ProcessEnv): Place {
     throw new GenViewError('EnvironmentInvalid', `AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS is not set on node ${node}: set it to the address of node ${main}`);
   }
   // The nodes of a multi-node job have ids `<job>#<node>`.
-  const job = env['GENVIEW_RENDEZVOUS_TOKEN'] ?? `${env['AWS_BATCH_JOB_ID']?.replace(/#\d+$/, '') ?? ''}/${env['AWS_BATCH_JOB_ATTEMPT'] ?? ''}`;
+  const [, id = '', machine = node] = /^(.*?)(?:#(\d+))?$/s.exec(env['AWS_BATCH_JOB_ID'] ?? '') ?? [];
+  const job = env['GENVIEW_RENDEZVOUS_TOKEN'] ?? `${id}/${env['AWS_BATCH_JOB_ATTEMPT'] ?? ''}`;
   return {
     rank,
     size,
+    node: Number(machine),
     ...(rank === 0 ? {} : { mainAddress: mainAddress! }),
     port: integer(env, 'GENVIEW_RENDEZVOUS_PORT', 29500, 1, 65535),
     bindAddress: env['GENVIEW_RENDEZVOUS_ADDRESS'] ?? '0.0.0.0',
@@ -90,17 +98,52 @@ function seconds(env: NodeJS.ProcessEnv, name: string, fallback: number): number
 /**
  * Rank 0 listens; every other rank says its rank and the port of its own listener; when all have come, rank 0 tells
  * everyone all addresses, and every rank connects to the next one. Ranks may start in any order. Connections of other
- * protocols, other jobs and earlier attempts are refused and do no harm.
+ * protocols, other jobs and earlier attempts are refused and do no harm. A rank that fails here tells rank 0, which tells
+ * those that wait, and all end by that error.
  */
 export async function rendezvous(place: Place, options: { signal?: AbortSignal; log?: Log } = {}): Promise<Neighbours> {
   const meeting = new Meeting(place, options);
   try {
     return await meeting.run();
   } catch (error) {
+    await meeting.tell(error);
     meeting.destroy();
     throw error;
   } finally {
     meeting.release();
+  }
+}
+
+/**
+ * For a process that fails before it has met the others: tells rank 0 why, which ends all that wait for this one by the same error.
+ * Rank 0 itself tells nobody: what it ends with is what the job ends with. Takes up to 20 s, since rank 0 may not
+ * be there yet, or 3 s for what may be tried again; never rejects.
+ */
+export async function tellFailure(error: unknown, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  let place: Place;
+  // Whoever does not know where it stands cannot say it either.
+  try { place = placeOf(env); } catch { return; }
+  if (place.rank === 0) return;
+  const failure = failureOf(error, place), deadline = Date.now() + (failure.exitCode === ExitCode.TemporaryFailure ? lastWords : patience);
+  for (let wait = 100; !await tellMain(place, failure); wait = Math.min(wait * 1.5, 1000)) {
+    if (Date.now() + wait > deadline) return;
+    await sleep(wait);
+  }
+}
+
+/** Whether rank 0 was there and has understood. */
+async function tellMain({ mainAddress, port, token }: Place, failure: Failure): Promise<boolean> {
+  const socket = connect({ host: mainAddress!, port, noDelay: true });
+  socket.on('error', () => {});
+  const timer = setTimeout(() => socket.destroy(), lastWords);
+  try {
+    writeLine(socket, { protocol, kind: 'failed', token, failure });
+    return 'ok' in (await readLine(socket) as Answer);
+  } catch {
+    return false;
+  } finally {
+    clearTimeout(timer);
+    socket.destroy();
   }
 }
 
@@ -117,6 +160,8 @@ class Meeting {
   readonly #arrived = deferred();
   readonly #predecessor = deferred<Socket>();
   readonly #failure = deferred<never>();
+  /** What another rank has failed by. */
+  #told: Failure | undefined;
   #refusal: string | undefined;
   readonly #successorLeft = (): void => this.#failure.reject(this.#lost(`rank ${(this.#place.rank + 1) % this.#place.size} left during the rendezvous`));
   readonly #abort = (): void => this.#failure.reject(this.#signal!.reason);
@@ -138,14 +183,31 @@ class Meeting {
     const predecessor = await this.#before(this.#predecessor.promise, () => this.#lost(`rank ${(rank - 1 + size) % size} did not connect`), 30);
     for (const socket of control) {
       socket.removeAllListeners('close');
-      // Others may not have met their neighbours yet: rank 0 is not to take this for a loss.
-      if (rank !== 0) writeLine(socket, { ok: true });
+      if (rank > 0 && socket.writable) writeLine(socket, { ok: true });
       socket.end(() => socket.destroy());
     }
     successor.pause().off('close', this.#successorLeft);
     this.#sockets.delete(successor);
     this.#sockets.delete(predecessor);
     return { predecessor, successor };
+  }
+
+  /** Tells those that are here why this meeting fails. Never rejects. */
+  async tell(error: unknown): Promise<void> {
+    const { rank } = this.#place;
+    if (rank > 0) {
+      // Rank 0 also waits no longer than so, and knows who is missing.
+      if (this.#told || (error as GenViewError).code === 'RendezvousTimeout') return;
+      await tellMain(this.#place, this.#failureOf(error));
+      return;
+    }
+    const failure = this.#told ?? this.#failureOf(error), timer = setTimeout(() => this.destroy(), lastWords);
+    await Promise.all([...this.#joined.values()].filter(({ socket }) => !socket.destroyed).map(({ socket }) => new Promise<void>((resolve) => {
+      socket.once('close', () => resolve());
+      writeLine(socket, { failed: failure });
+      socket.end();
+    })));
+    clearTimeout(timer);
   }
 
   destroy(): void {
@@ -187,6 +249,8 @@ class Meeting {
         if ('ports' in answer && answer.ports.length === size) {
           return { addresses: answer.ports.map((address, i) => i === 0 ? { host, port } : address), control: [control] };
         }
+        const failure = 'failed' in answer ? checkFailure(answer.failed) : undefined;
+        if (failure) throw this.#failed(failure);
         this.#note('refused' in answer ? `${host}:${port} refused: ${answer.refused}` : `${host}:${port} gave an answer that this version does not understand`);
       } catch (error) {
         if (error instanceof GenViewError || this.#signal?.aborted) throw error;
@@ -247,16 +311,24 @@ class Meeting {
         this.#predecessor.resolve(socket);
         return;
       }
+      if (greeting.kind === 'failed') {
+        const failure = checkFailure(greeting.failure);
+        if (!failure || rank !== 0) return this.#refuse(socket, `rank ${rank} does not understand this failure`);
+        writeLine(socket, { ok: true });
+        this.#failure.reject(this.#failed(failure));
+        return;
+      }
       if (greeting.kind !== 'join' || rank !== 0 || !Number.isInteger(greeting.rank) || !Number.isInteger(greeting.port)) return this.#refuse(socket, `rank ${rank} does not understand this greeting`);
       const theirs = greeting.rank!;
       if (greeting.size !== size) return this.#refuse(socket, `rank ${theirs} expects ${greeting.size} ranks, rank 0 expects ${size}`);
       if (theirs < 1 || theirs >= size) return this.#refuse(socket, `there is no rank ${theirs} in a group of ${size}`);
       if (this.#joined.has(theirs)) return this.#refuse(socket, `rank ${theirs} is already here`);
       this.#joined.set(theirs, { socket, host: plainAddress(socket.remoteAddress!), port: greeting.port! });
-      let met = false;
-      socket.once('data', () => { met = true; });
+      // Whoever has found its neighbours says so before it leaves; rank 0 may still be waiting for its own.
+      let found = false;
+      socket.on('data', () => { found = true; });
       socket.once('close', () => {
-        if (met) return;
+        if (found) return;
         if (this.#complete) this.#failure.reject(this.#lost(`rank ${theirs} left during the rendezvous`));
         else this.#joined.delete(theirs);
       });
@@ -285,8 +357,17 @@ class Meeting {
     socket.once('close', () => this.#sockets.delete(socket));
   }
 
+  #failureOf(error: unknown): Failure {
+    return this.#signal?.aborted && error === this.#signal.reason ? failureOfStop(error, this.#place) : failureOf(error, this.#place);
+  }
+
+  #failed(failure: Failure): GenViewError {
+    this.#told ??= failure;
+    return errorOfFailure(failure, this.#place.size);
+  }
+
   #lost(what: string): GenViewError {
-    return new GenViewError('PeerLost', `rank ${this.#place.rank}: ${what}; start the job again, it continues from the last checkpoint`, { exitCode: ExitCode.TemporaryFailure });
+    return new GenViewError('PeerLost', `${what}; start the job again, it continues from the last checkpoint`, { exitCode: ExitCode.TemporaryFailure });
   }
 
   /** `work`, unless the meeting fails or the time is over before. */

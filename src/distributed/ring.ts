@@ -1,19 +1,22 @@
 import type { Socket } from 'node:net';
-import { ExitCode, GenViewError } from '../errors.ts';
+import { ExitCode } from '../errors.ts';
 import type { Collective } from './collective.ts';
 import { deferred, type Deferred } from './deferred.ts';
+import { checkFailure, errorOfFailure, failureOf, failureOfStop, longestFailure, type Failure } from './failure.ts';
 import type { Neighbours } from './rendezvous.ts';
 
 export interface RingOptions extends Neighbours {
   readonly rank: number;
   readonly size: number;
+  /** The machine that this is, for the others' messages. */
+  readonly node: number;
   /** Seconds without a sign of life after which the predecessor counts as lost. */
   readonly peerTimeoutSeconds: number;
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Frame: kind and payload bytes, two little-endian 32-bit numbers, then the payload. */
-const Kind = { Heartbeat: 0, Data: 1, Goodbye: 2 } as const;
+const Kind = { Heartbeat: 0, Data: 1, Goodbye: 2, Failure: 3 } as const;
 const headerBytes = 8;
 /** Largest payload of a frame, so that a heartbeat never waits long behind data. */
 const frameBytes = 1 << 20;
@@ -25,12 +28,15 @@ const operationName: Record<number, string> = { 1: 'allReduceSum', 2: 'allGather
 
 /** Heartbeats in one time-out: losing some of them is no loss of a peer. */
 const beatsPerTimeout = 6;
+/** Milliseconds that a broken ring waits for its neighbours to read why. They close at once, unless they hang. */
+const lastWords = 3000;
 
 /**
  * A collective over a ring of TCP connections: every rank receives from its predecessor and sends to its successor, so
  * each connection carries 2 (size - 1) / size of the data per all-reduce, whatever the size (Baidu's ring all-reduce).
- * All ranks have the same byte order. Losing any connection makes each rank drop its own, so the loss travels round the
- * ring at once; a silent predecessor (stopped process, dead host) is noticed by its missing heartbeats.
+ * All ranks have the same byte order. A rank that fails tells both neighbours why before it closes, each of them tells the
+ * next, and all end by that error. A neighbour that closes without a word is lost, and that is told in the same way; a
+ * silent predecessor (stopped process, dead host) is noticed by its missing heartbeats.
  */
 export function createRing(options: RingOptions): Collective {
   return new Ring(options);
@@ -39,6 +45,8 @@ export function createRing(options: RingOptions): Collective {
 class Ring implements Collective {
   readonly rank: number;
   readonly size: number;
+  /** What the others are told of where a failure was. */
+  readonly #place: { readonly rank: number; readonly node: number };
   readonly #predecessor: Socket;
   readonly #successor: Socket;
   readonly #peerTimeoutSeconds: number;
@@ -46,6 +54,8 @@ class Ring implements Collective {
   /** Rejects with the reason when the ring is broken. */
   readonly #broken: Deferred<never> = deferred<never>();
   #error: unknown;
+  /** Resolves when the neighbours have been told of it. */
+  #told: Promise<void> | undefined;
   readonly #finished = { predecessor: deferred(), successor: deferred() };
   #predecessorFinished = false;
   #closing: Promise<void> | undefined;
@@ -59,11 +69,14 @@ class Ring implements Collective {
 
   #heard = true;
   readonly #heartbeat: NodeJS.Timeout;
-  readonly #onAbort = (): void => this.#break(this.#signal!.reason);
+  readonly #onAbort = (): void => this.#break(this.#signal!.reason, failureOfStop(this.#signal!.reason, this.#place));
+  /** A process that ends by an error nobody caught has just the time to say so. */
+  readonly #onCrash = (error: unknown): void => this.#break(error);
 
   constructor(options: RingOptions) {
     this.rank = options.rank;
     this.size = options.size;
+    this.#place = { rank: options.rank, node: options.node };
     this.#predecessor = options.predecessor;
     this.#successor = options.successor;
     this.#peerTimeoutSeconds = options.peerTimeoutSeconds;
@@ -71,15 +84,16 @@ class Ring implements Collective {
 
     const before = (this.rank - 1 + this.size) % this.size, after = (this.rank + 1) % this.size;
     this.#listen(this.#predecessor, `rank ${before}`, (bytes) => this.#accept(bytes), () => { this.#predecessorFinished = true; this.#finished.predecessor.resolve(); this.#starve(); });
-    this.#listen(this.#successor, `rank ${after}`, () => { throw new Error('data from the successor'); }, () => this.#finished.successor.resolve());
+    this.#listen(this.#successor, `rank ${after}`, () => this.#lose(`rank ${after} sent data against the direction of the ring`), () => this.#finished.successor.resolve());
     // Beats are counted, not milliseconds: a long computation that keeps this process from reading is no fault of the peer.
     let silent = 0;
     this.#heartbeat = setInterval(() => {
       if (!this.#successor.writableEnded) this.#successor.write(header(Kind.Heartbeat, 0));
       silent = this.#heard || this.#predecessorFinished ? 0 : silent + 1;
       this.#heard = false;
-      if (silent >= beatsPerTimeout) this.#break(this.#lost(`rank ${before} was silent for ${this.#peerTimeoutSeconds} s`));
+      if (silent >= beatsPerTimeout) this.#lose(`rank ${before} was silent for ${this.#peerTimeoutSeconds} s`);
     }, this.#peerTimeoutSeconds * 1000 / beatsPerTimeout);
+    process.on('uncaughtExceptionMonitor', this.#onCrash);
     if (this.#signal?.aborted) this.#onAbort();
     else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
@@ -153,7 +167,8 @@ class Ring implements Collective {
     });
   }
 
-  close(): Promise<void> {
+  close(error?: unknown): Promise<void> {
+    if (error !== undefined) this.#break(error);
     this.#closing ??= (async () => {
       await this.#last.catch(() => {});
       if (!this.#error) {
@@ -161,9 +176,9 @@ class Ring implements Collective {
         // Leaving before the neighbours have said goodbye could reset the connection and lose what they have not read.
         await Promise.race([this.#broken.promise, Promise.all([this.#finished.predecessor.promise, this.#finished.successor.promise])]).catch(() => {});
       }
+      await this.#told;
       this.#error ??= new Error('the collective is closed');
-      clearInterval(this.#heartbeat);
-      this.#signal?.removeEventListener('abort', this.#onAbort);
+      this.#release();
       for (const socket of [this.#predecessor, this.#successor]) socket.end(() => socket.destroy());
     })();
     return this.#closing;
@@ -225,6 +240,7 @@ class Ring implements Collective {
   }
 
   #accept(bytes: Uint8Array): void {
+    if (this.#error) return;
     let rest = bytes;
     if (this.#wanted) {
       const { target, filled, done } = this.#wanted;
@@ -239,22 +255,29 @@ class Ring implements Collective {
 
   /** An operation that waits for a predecessor who has said goodbye will never end. */
   #starve(): void {
-    if (this.#wanted && this.#predecessorFinished) this.#break(this.#lost(`rank ${(this.rank - 1 + this.size) % this.size} has left`));
+    if (this.#wanted && this.#predecessorFinished) this.#lose(`rank ${(this.rank - 1 + this.size) % this.size} has left`);
   }
 
   #listen(socket: Socket, peer: string, accept: (bytes: Uint8Array) => void, goodbye: () => void): void {
     const head = Buffer.alloc(headerBytes);
     let headFilled = 0, payloadLeft = 0, finished = false;
+    /** Of a failure; everything else is handed on as it comes. */
+    let words: Buffer | undefined;
+    const garbled = (): void => this.#lose(`${peer} sent what this version does not understand`);
     socket.on('data', (chunk: Buffer) => {
       if (socket === this.#predecessor) this.#heard = true;
       let offset = 0;
       while (offset < chunk.length) {
         if (payloadLeft > 0) {
-          const taken = Math.min(payloadLeft, chunk.length - offset);
+          const taken = Math.min(payloadLeft, chunk.length - offset), part = chunk.subarray(offset, offset + taken);
           payloadLeft -= taken;
-          accept(chunk.subarray(offset, offset + taken));
           offset += taken;
-          continue;
+          if (words === undefined) { accept(part); continue; }
+          words = Buffer.concat([words, part]);
+          if (payloadLeft > 0) continue;
+          const failure = parse(words);
+          if (failure) this.#break(errorOfFailure(failure, this.size), failure, socket); else garbled();
+          return;
         }
         const taken = Math.min(headerBytes - headFilled, chunk.length - offset);
         chunk.copy(head, headFilled, offset, offset + taken);
@@ -262,33 +285,53 @@ class Ring implements Collective {
         offset += taken;
         if (headFilled < headerBytes) continue;
         headFilled = 0;
-        const kind = head.readUInt32LE(0);
-        if (kind === Kind.Data) payloadLeft = head.readUInt32LE(4);
+        const kind = head.readUInt32LE(0), length = head.readUInt32LE(4);
+        if (kind === Kind.Data) payloadLeft = length;
         else if (kind === Kind.Goodbye) { finished = true; goodbye(); }
+        else if (kind === Kind.Failure && length > 0 && length <= longestFailure) { payloadLeft = length; words = Buffer.alloc(0); }
+        else if (kind !== Kind.Heartbeat) { garbled(); return; }
       }
     });
     // After its goodbye a neighbour stays until this rank has said goodbye too.
     const isOrderly = (): boolean => finished && this.#closing !== undefined;
-    socket.on('error', (error) => { if (!isOrderly()) this.#break(this.#lost(`the connection to ${peer} failed (${error.message})`)); });
-    socket.on('close', () => { if (!isOrderly()) this.#break(this.#lost(`the connection to ${peer} was closed`)); });
+    socket.on('error', (error) => { if (!isOrderly()) this.#lose(`the connection to ${peer} failed (${error.message})`); });
+    socket.on('close', () => { if (!isOrderly()) this.#lose(`the connection to ${peer} was closed`); });
     socket.resume();
   }
 
-  #lost(what: string): GenViewError {
-    return new GenViewError('PeerLost', `rank ${this.rank} of ${this.size}: ${what}; start the job again, it continues from the last checkpoint`, { exitCode: ExitCode.TemporaryFailure });
+  #lose(what: string): void {
+    const failure: Failure = { ...this.#place, code: 'PeerLost', message: `${what}; start the job again, it continues from the last checkpoint`, exitCode: ExitCode.TemporaryFailure };
+    this.#break(errorOfFailure(failure, this.size), failure);
   }
 
-  #break(error: unknown): void {
+  /** Ends everything by `error`, and tells the neighbours, except the one that told us. */
+  #break(error: unknown, failure = failureOf(error, this.#place), from?: Socket): void {
     if (this.#error) return;
     this.#error = error;
-    clearInterval(this.#heartbeat);
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#release();
     this.#broken.reject(error);
     this.#wanted?.done.reject(error);
     this.#wanted = undefined;
-    this.#predecessor.destroy();
-    this.#successor.destroy();
+    const words = Buffer.from(JSON.stringify(failure)), sockets = [this.#predecessor, this.#successor];
+    for (const socket of sockets) {
+      if (socket !== from && socket.writable) socket.write(Buffer.concat([header(Kind.Failure, words.length), words]));
+      socket.end();
+    }
+    // To close with something unread would reset the connection, and what was written with it.
+    const closed = Promise.all(sockets.filter((socket) => !socket.destroyed).map((socket) => new Promise<void>((resolve) => { socket.once('close', () => resolve()); })));
+    const timer = setTimeout(() => { for (const socket of sockets) socket.destroy(); }, lastWords);
+    this.#told = closed.then(() => clearTimeout(timer));
   }
+
+  #release(): void {
+    clearInterval(this.#heartbeat);
+    process.off('uncaughtExceptionMonitor', this.#onCrash);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+  }
+}
+
+function parse(words: Buffer): Failure | undefined {
+  try { return checkFailure(JSON.parse(words.toString())); } catch { return undefined; }
 }
 
 function header(kind: number, length: number): Buffer {

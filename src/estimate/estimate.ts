@@ -1,20 +1,17 @@
-import { GenViewError } from '../errors.ts';
 import type { Recipe } from '../recipe/recipe.ts';
+import { defaultMachines, type DeployedMachines } from '../workflow/deployedMachines.ts';
 import type { ProgramName } from '../workflow/stages.ts';
-import { cpuStages, defaultMachines, defaultParallel, fargate, fargateOverheadSeconds, flopPerVcpu, instanceOverheadSeconds, jobOverheadSeconds, lambdaGBSecondsPerRun, lambdaSecondsPerThousandImages, logGBPerHour, machines, utilisation, volumeGB, type Machine } from './constants.ts';
+import { fargate, flopPerVcpu, keptByDoubling, lambdaGBSecondsPerRun, lambdaSecondsPerThousandImages, logGBPerHour, utilisation, volumeGB } from './constants.ts';
+import type { Machine } from './instanceTypes.ts';
+import { notesOn } from './notes.ts';
+import { endsInTurn, type Placement, placementOf } from './placement.ts';
 import type { Prices } from './prices.ts';
 import { type DatasetSize, type Models, modelsOf, type StageWork, storeWork, workOf } from './work.ts';
 
 export interface EstimateOptions {
   readonly prices: Prices;
-  /** Instance type of single and array jobs. @default g5.xlarge */
-  readonly gpu?: string;
-  /** Of multi-node jobs, on demand. @default g5.2xlarge */
-  readonly training?: string;
-  /** Whether single and array jobs run on spot. @default true */
-  readonly spot?: boolean;
-  /** Instances of the `gpu` queue at a time. @default 64 */
-  readonly parallel?: number;
+  /** What the deployment has. @default what one without options has */
+  readonly machines?: DeployedMachines;
   /** @default those of the recipe */
   readonly models?: Models;
 }
@@ -23,17 +20,27 @@ export interface StageEstimate {
   readonly stage: ProgramName;
   readonly variant?: string;
   readonly images: number;
-  /** Hours of instances with one GPU, their start included; 0 on Fargate. */
+  /** Hours of the GPUs of all instances, those included that have nothing to do, and the instances' start; 0 on Fargate. */
   readonly gpuHours: number;
   /** Of these, hours in which machines, containers and models start. */
   readonly startHours: number;
   /** From the first job's start to the last one's end, with as many instances as there may be. */
   readonly hours: number;
+  /** Of the one job, all its nodes together, or of a child of an array job. */
+  readonly jobHours: number;
   /** What the images wait for. */
   readonly limit: 'GPU' | 'CPU';
+  /** Instance type, or `Fargate`. */
   readonly machine: string;
+  /** At a time; part of one where jobs of several variants share it. */
+  readonly instances: number;
+  readonly gpusPerInstance: number;
+  /** Pretraining processes, one for each GPU in use. */
+  readonly processes: number;
   readonly spot: boolean;
   readonly dollars: number;
+  /** False where the instance type has no price: `dollars` is then 0. */
+  readonly priced: boolean;
 }
 
 export interface Estimate {
@@ -44,6 +51,7 @@ export interface Estimate {
   /** Of the whole run when capacity is there at once. */
   readonly hours: number;
   readonly dollars: {
+    /** Without the instance types of `unpriced`. */
     readonly compute: number;
     /** Functions, requests, gateway, logs. */
     readonly other: number;
@@ -53,59 +61,60 @@ export interface Estimate {
     readonly storageMonth: number;
   };
   readonly prices: { readonly date: string; readonly region: string };
+  readonly machines: DeployedMachines;
+  /** Instance types that the run uses and the price file does not have. */
+  readonly unpriced: readonly string[];
+  /** What a person should know of this estimate, or do about it; a sentence each. */
+  readonly notes: readonly string[];
 }
 
 /**
  * What a run costs that finds nothing in its store. A stage's images take the longer of the GPU's time, operations by
  * `peak x utilisation`, and the CPU's, decoding and cropping by the instance's cores; each job adds its start, each
- * instance its boot. Assumptions: `constants.ts`; networks: `flops.ts`.
+ * instance its boot. What is paid for is instances, whatever their GPUs do. Assumptions: `constants.ts`; GPUs: `instanceTypes.ts`; networks: `flops.ts`.
  *
- * Throws `InstanceTypeUnknown`.
+ * An instance type without a price costs nothing and is said in `unpriced` and `notes`.
  */
 export function estimate(recipe: Recipe, dataset: DatasetSize, options: EstimateOptions): Estimate {
-  const { prices, spot = true, parallel = defaultParallel, models = modelsOf(recipe) } = options;
-  const types = { gpu: options.gpu ?? defaultMachines.gpu, training: options.training ?? defaultMachines.training };
-  const machine = (type: string): Machine => {
-    const known = machines[type];
-    if (known === undefined || prices.onDemandPerHour[type] === undefined) {
-      throw new GenViewError('InstanceTypeUnknown', `the estimate does not know ${type}: it knows ${Object.keys(machines).filter((name) => prices.onDemandPerHour[name] !== undefined).join(', ')}`);
-    }
-    return known;
-  };
-
-  const stages = workOf(recipe, dataset, models).map((work): StageEstimate => {
-    const common = { stage: work.stage, ...(work.variant !== undefined && { variant: work.variant }), images: work.images };
-    if (cpuStages.has(work.stage)) {
-      const hours = (busyOnFargate(work) + jobOverheadSeconds.demo + fargateOverheadSeconds) / 3600;
-      const perHour = fargate.vcpus * prices.fargateVcpuHour + fargate.memoryGB * prices.fargateGBHour;
-      return { ...common, gpuHours: 0, startHours: 0, hours, limit: 'CPU', machine: 'Fargate', spot: false, dollars: hours * perHour };
-    }
-    const type = work.nodes > 1 ? types.training : types.gpu, onSpot = work.nodes === 1 && spot;
-    const { busy, limit } = busySeconds(work, machine(type));
-    const instances = work.nodes > 1 ? work.nodes : Math.min(work.jobs, parallel);
-    const started = work.nodes > 1 ? work.nodes : work.jobs;
-    const starts = started * (work.published ? jobOverheadSeconds.published : jobOverheadSeconds.demo);
-    const startHours = (starts + instances * instanceOverheadSeconds) / 3600, machineHours = busy / 3600 + startHours;
-    const perHour = prices.onDemandPerHour[type]! * (onSpot ? prices.spotShare : 1) + prices.volumeGBMonth * volumeGB / 730;
-    return { ...common, gpuHours: machineHours, startHours, hours: machineHours / instances, limit, machine: type, spot: onSpot, dollars: machineHours * perHour };
-  });
+  const { prices, machines = defaultMachines, models = modelsOf(recipe) } = options;
+  const works = workOf(recipe, dataset, models);
+  const placements = works.map((work) => placementOf(work, works, machines, prices));
+  const stages = works.map((work, i) => estimateStage(work, placements[i]!, prices));
 
   const gpuHours = sum(stages.map((stage) => stage.gpuHours)), compute = sum(stages.map((stage) => stage.dollars));
-  const hours = longestPath(stages);
+  const hours = longestPath(stages, placements);
   const store = storeWork(recipe, dataset, models);
   const lambda = (lambdaGBSecondsPerRun + (dataset.train + dataset.val) / 1000 * lambdaSecondsPerThousandImages) * prices.lambdaGBSecond;
   const other = lambda + hours * prices.natPerHour + gpuHours * logGBPerHour * prices.logsPerGB + store.puts / 1000 * prices.putsPerThousand + store.gets / 1000 * prices.getsPerThousand;
+  const unpriced = [...new Set(stages.filter(({ priced }) => !priced).map(({ machine }) => machine))];
   return {
     images: { train: dataset.train, val: dataset.val }, models, stages, gpuHours, hours,
     dollars: { compute, other, total: compute + other, storageMonth: store.bytes / 1e9 * prices.storageGBMonth },
     prices: { date: prices.date, region: prices.region },
+    machines, unpriced, notes: notesOn({ stages, hours, unpriced }, machines, prices),
   };
 }
 
-/** Seconds of one instance for the images themselves. */
-export function busySeconds({ inferenceFlop, trainingFlop, cpuSeconds }: StageWork, { gpu, vcpus, peakHalf, peakFloat32 }: Machine): { readonly busy: number; readonly limit: 'GPU' | 'CPU' } {
-  const share = utilisation[gpu]!;
-  const onGpu = inferenceFlop / (peakHalf * 1e12 * share.inference) + trainingFlop / (peakFloat32 * 1e12 * share.training);
+function estimateStage(work: StageWork, { queue, machine, type, spot, processes, instances, jobSeconds, machineSeconds }: Placement, prices: Prices): StageEstimate {
+  // Cores of one process: those of its machines, evenly.
+  const { busy, limit } = queue === 'cpu' ? { busy: busyOnFargate(work), limit: 'CPU' as const }
+    : busySeconds(work, { ...type, vcpus: type.vcpus * instances / processes }, work.nodes > 1 ? keptByDoubling ** Math.log2(work.nodes) : 1);
+  const children = work.jobs * work.nodes, starting = children * jobSeconds / processes + machineSeconds, hours = (busy / processes + starting) / 3600;
+  const listed = prices.onDemandPerHour[machine];
+  const perHour = queue === 'cpu' ? fargate.vcpus * prices.fargateVcpuHour + fargate.memoryGB * prices.fargateGBHour
+    : listed === undefined ? undefined : listed * (spot ? prices.spotShare : 1) + prices.volumeGBMonth * volumeGB / 730;
+  return {
+    stage: work.stage, ...(work.variant !== undefined && { variant: work.variant }), images: work.images,
+    gpuHours: hours * instances * type.gpus, startHours: starting / 3600 * instances * type.gpus, hours, jobHours: (busy / children + jobSeconds) / 3600, limit,
+    machine, instances, gpusPerInstance: type.gpus, processes: work.nodes, spot,
+    dollars: perHour === undefined ? 0 : hours * instances * perHour, priced: perHour !== undefined,
+  };
+}
+
+/** Seconds of one process for all images themselves. @param kept share of the GPUs' speed that several processes together keep */
+export function busySeconds({ inferenceFlop, trainingFlop, cpuSeconds }: StageWork, { gpu, vcpus }: Machine, kept = 1): { readonly busy: number; readonly limit: 'GPU' | 'CPU' } {
+  const share = utilisation[gpu.name]!;
+  const onGpu = (inferenceFlop / (gpu.peakHalf * 1e12 * share.inference) + trainingFlop / (gpu.peakFloat32 * 1e12 * share.training)) / kept;
   const onCpu = cpuSeconds / vcpus;
   return onGpu >= onCpu ? { busy: onGpu, limit: 'GPU' } : { busy: onCpu, limit: 'CPU' };
 }
@@ -115,14 +124,17 @@ export function busyOnFargate({ inferenceFlop, trainingFlop, cpuSeconds }: Stage
   return ((inferenceFlop + trainingFlop) / flopPerVcpu + cpuSeconds) / fargate.vcpus;
 }
 
-/** The stages up to the views one after the other; then the variants side by side, each with its probes side by side. */
-function longestPath(stages: readonly StageEstimate[]): number {
+/** The stages up to the views one after the other; then the variants side by side as far as there are machines, each with its probes side by side. */
+function longestPath(stages: readonly StageEstimate[], placements: readonly Placement[]): number {
   const before = sum(stages.filter(({ stage }) => stage === 'fit-foreground' || stage === 'analyze-foreground' || stage === 'generate-views').map(({ hours }) => hours));
-  const variants = new Set(stages.flatMap(({ variant }) => variant ?? []));
-  const branches = [...variants].map((name) => {
-    const own = stages.filter(({ variant }) => variant === name);
-    return sum(own.filter(({ stage }) => stage === 'pretrain').map(({ hours }) => hours)) + Math.max(0, ...own.filter(({ stage }) => stage !== 'pretrain').map(({ hours }) => hours));
-  });
+  const trainings = stages.map((stage, i) => ({ ...stage, ...placements[i]! })).filter(({ stage }) => stage === 'pretrain');
+  const trained = new Map<string, number>();
+  for (const queue of new Set(trainings.map((training) => training.queue))) {
+    const jobs = trainings.filter((training) => training.queue === queue), ends = endsInTurn(jobs, Math.max(...jobs.map(({ capacity }) => capacity)));
+    for (const [i, { variant }] of jobs.entries()) trained.set(variant!, ends[i]!);
+  }
+  const branches = [...new Set(stages.flatMap(({ variant }) => variant ?? []))].map((name) =>
+    (trained.get(name) ?? 0) + Math.max(0, ...stages.filter(({ variant, stage }) => variant === name && stage !== 'pretrain').map(({ hours }) => hours)));
   return before + Math.max(0, ...branches, ...stages.filter(({ stage }) => stage === 'pair-similarity').map(({ hours }) => hours));
 }
 

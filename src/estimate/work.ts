@@ -1,6 +1,7 @@
 import type { EvaluationRecipe, PretrainingRecipe, Recipe } from '../recipe/recipe.ts';
 import { featureSize } from '../recipe/backbone.ts';
 import { usesViews } from '../stages/artefacts.ts';
+import { mostShards } from '../stages/shards.ts';
 import type { ProgramName } from '../workflow/stages.ts';
 import { cropSeconds, decodedBytesPerSecond, decodedPngBytesPerSecond, pngRatio } from './constants.ts';
 import { autoencoderDecoderMacs, backboneMacs, clipViTH14Macs, demoEncoderMacs, demoUnetMacs, stableDiffusionUnetMacs } from './flops.ts';
@@ -131,9 +132,9 @@ function semiSupervised({ fraction, epochs }: EvaluationRecipe['semiSupervised']
 
 const decodeSeconds = ({ train, val, bytes }: DatasetSize): number => bytes / Math.max(1, train + val) / decodedBytesPerSecond;
 
-/** An array job has two children at least. */
+/** An array job has two children at least, and Batch's limit has more images in each. */
 export function shardsOf({ dataset: { shardSize } }: Recipe, { train, val }: DatasetSize): number {
-  return Math.max(2, Math.ceil((train + val) / shardSize));
+  return Math.min(mostShards, Math.max(2, Math.ceil((train + val) / shardSize)));
 }
 
 /** The shards hold the originals and their views; analysis and generation read each original by itself. */

@@ -43,7 +43,7 @@ export interface TrainOptions {
  *
  * An epoch is the source's order cut into global batches, the incomplete last one dropped.
  *
- * @throws GenViewError `DatasetTooSmall`, `LossNotFinite`, `Interrupted` (exit status 75), `PeerLost` (exit status 75)
+ * @throws GenViewError `DatasetTooSmall`, `LossNotFinite`, `Interrupted` (exit status 75), `PeerLost` (exit status 75), and what another process has failed by
  */
 export async function train(options: TrainOptions): Promise<void> {
   const { recipe, seed, source, collective, store, prefix, log } = options;

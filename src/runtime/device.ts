@@ -59,13 +59,20 @@ export async function chooseDevice(asked: Device | undefined, machine: Machine =
   if (problem === undefined) return { device: `cuda:${index}`, reason: asked === undefined ? 'an NVIDIA GPU is visible' : 'as asked' };
   // A GPU that lies idle for want of a library is worth the remedy; a machine without one is not.
   if (asked === undefined) return { device: 'cpu', reason: machine.gpus === 0 ? problem.what : `${problem.what}; ${problem.remedy}` };
-  throw new GenViewError('DeviceUnavailable', `device ${asked} cannot be had: ${problem.what}; ${problem.remedy}, or choose the device cpu`);
+  throw unavailable(asked, problem);
 }
 
+const unavailable = (asked: Device, { what, remedy }: Problem): GenViewError => new GenViewError('DeviceUnavailable', `device ${asked} cannot be had: ${what}; ${remedy}, or choose the device cpu`);
+
 async function problemOf(index: number, machine: Machine): Promise<Problem | undefined> {
+  return hidden(index, machine) ?? machine.cudaProblem(index);
+}
+
+/** Why there is no such GPU, whatever may use it. */
+function hidden(index: number, machine: Machine): Problem | undefined {
   if (machine.gpus === 0) return { what: 'no NVIDIA GPU is visible', remedy: 'look at nvidia-smi and CUDA_VISIBLE_DEVICES' };
   if (index >= machine.gpus) return { what: machine.gpus === 1 ? 'there is one GPU' : `there are ${machine.gpus} GPUs`, remedy: `choose ${machine.gpus === 1 ? 'cuda:0' : `cuda:0 to cuda:${machine.gpus - 1}`}` };
-  return machine.cudaProblem(index);
+  return undefined;
 }
 
 const chosen = new Map<string, Promise<ChosenDevice>>();
@@ -81,11 +88,16 @@ export function currentDevice(option?: Device, env: NodeJS.ProcessEnv = process.
   return device;
 }
 
-/** One line: what runs the programs of this process, where, and why there. */
+/**
+ * One line: what runs the programs of this process, where, and why there.
+ * @throws GenViewError `DeviceUnavailable`; of executor `tensorflow` only where there is no such GPU, the rest shows when its library is loaded
+ */
 export async function describeEngine(env: NodeJS.ProcessEnv = process.env): Promise<string> {
   const executor = executorName(undefined, env);
   if (executor === 'tensorflow') {
-    const asked = parseDevice(env['GENVIEW_DEVICE']);
+    const asked = parseDevice(env['GENVIEW_DEVICE']), index = asked && gpuIndex(asked);
+    const problem = index === undefined ? undefined : hidden(index, thisMachine);
+    if (problem) throw unavailable(asked!, problem);
     return `executor tensorflow, device ${asked === undefined ? "of TensorFlow's choice" : `${asked}: as asked`}`;
   }
   const { device, reason } = await currentDevice(undefined, env);
@@ -126,6 +138,30 @@ export async function missingLibraries(file: string): Promise<string[]> {
   }
 }
 
+/** The driver's library, which comes with the driver and not with CUDA; in a container, from the host. */
+const driver = 'libcuda.so.1';
+const cudnn = 'libcudnn.so.9';
+
+/** What to do when onnxruntime's CUDA library lacks some others. */
+export function needs(missing: readonly string[]): Problem {
+  const remedy = missing.every((name) => name === driver)
+    ? "it belongs to NVIDIA's driver: start the container with the NVIDIA Container Toolkit (--gpus) and NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    : 'install the CUDA version that it was built for, and cuDNN 9, where the loader finds them (LD_LIBRARY_PATH)';
+  return { what: `onnxruntime's CUDA library needs ${missing.join(', ')}`, remedy };
+}
+
+/** What CUDA says in onnxruntime's message, which has the place in its source before and after it; else the message's first line. */
+export function cudaFailure(message: string): string {
+  return /CUDA failure \d+: [^;\n]*[^;\s]/.exec(message)?.[0] ?? message.split('\n')[0]!;
+}
+
+/** Whether the loader finds a shared library; true where there is no way to ask. */
+async function loads(name: string): Promise<boolean> {
+  const koffi = await import('koffi').then((module) => module.default, () => undefined);
+  if (koffi === undefined) return true;
+  try { koffi.load(name); return true; } catch { return false; }
+}
+
 const thisMachine: Machine = {
   get gpus() { return process.platform === 'linux' ? visibleGpus(process.env) : 0; },
   async cudaProblem(index) {
@@ -133,9 +169,11 @@ const thisMachine: Machine = {
     const absent = names.find((name) => !existsSync(path.join(libraries, name)));
     if (absent !== undefined) return { what: `${absent} is not in ${libraries}`, remedy: install };
     const missing = await missingLibraries(path.join(libraries, names[1]!));
-    if (missing.length > 0) return { what: `onnxruntime's CUDA library needs ${missing.join(', ')}`, remedy: 'install the CUDA version that it was built for, and cuDNN 9, where the loader finds them (LD_LIBRARY_PATH)' };
+    if (missing.length > 0) return needs(missing);
     try {
       applyTensorFloat32();
+      // Not linked but loaded when it is needed: without it a session is made all the same, and convolutions fail.
+      if (!await loads(cudnn)) return needs([cudnn]);
       // Loaded here, since a program that only says what it runs on should start at once.
       const [ort, { emit }, { Graph }] = await Promise.all([import('onnxruntime-node'), import('../compiler/emit.ts'), import('../compiler/graph.ts')]);
       const graph = new Graph(), x = graph.input('x', [1], 'float32');
@@ -144,7 +182,7 @@ const thisMachine: Machine = {
       await session.release();
       return undefined;
     } catch (error) {
-      return { what: `onnxruntime cannot use GPU ${index} (${(error as Error).message.split('\n')[0]})`, remedy: 'look at nvidia-smi' };
+      return { what: `onnxruntime cannot use GPU ${index} (${cudaFailure((error as Error).message)})`, remedy: 'look at nvidia-smi' };
     }
   },
 };

@@ -6,7 +6,7 @@ import { withBackend } from '../compiler/record.ts';
 import { GenViewError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import type { DataType, HostTensor, NamedTensors } from '../tensor.ts';
-import { gpuIndex, parseDevice } from './device.ts';
+import { gpuIndex, parseDevice, type Device } from './device.ts';
 import { supportExplicitPadding } from './explicitPadding.ts';
 import { checkInputs } from './inputs.ts';
 import type { Program, StepFunction, TensorSpec } from './program.ts';
@@ -40,9 +40,7 @@ async function eagerBackend(): Promise<string> {
         throw unusable(`does not load (${(error as Error).message.split('\n')[0]})`, error);
       }
       if (!tf.findBackend('tensorflow')) throw unusable('registers no backend with the tf.js that genview uses');
-      supportExplicitPadding();
-      createLog().info(`tensorflow executor: ${folder}`);
-      return 'tensorflow';
+      return libtensorflow(folder, device);
     }
     for (const name of ['@tensorflow/tfjs-node-gpu', ...(gpu === undefined ? ['@tensorflow/tfjs-node'] : [])]) {
       try {
@@ -53,17 +51,24 @@ async function eagerBackend(): Promise<string> {
         continue;
       }
       // The package brings its own copy of tf.js unless npm shares ours; its backend registers with the copy it found.
-      if (tf.findBackend('tensorflow')) {
-        supportExplicitPadding();
-        createLog().info(`tensorflow executor: ${name}`);
-        return 'tensorflow';
-      }
+      if (tf.findBackend('tensorflow')) return libtensorflow(name, device);
     }
     if (gpu !== undefined) throw new GenViewError('DeviceUnavailable', `device ${device} cannot be had by executor tensorflow: @tensorflow/tfjs-node-gpu does not load; install it, or choose the device cpu or the executor onnxruntime`);
     createLog().info('tensorflow executor: tf.js on the CPU (slow; install @tensorflow/tfjs-node-gpu or @tensorflow/tfjs-node)');
     return 'cpu';
   })();
   return engine;
+}
+
+/** Takes the backend that a package has registered. Without a GPU that it can use, libtensorflow computes on the CPU and says so to nobody but stderr. */
+function libtensorflow(name: string, device: Device | undefined): string {
+  const { isUsingGpuDevice: gpu = false } = tf.findBackend('tensorflow') as { readonly isUsingGpuDevice?: boolean };
+  if (!gpu && device !== undefined && device !== 'cpu') {
+    throw new GenViewError('DeviceUnavailable', `device ${device} cannot be had by executor tensorflow: libtensorflow finds no GPU that it can use, and says above why; see to CUDA 11 with cuDNN 8 and a driver, or choose the device cpu or the executor onnxruntime`);
+  }
+  supportExplicitPadding();
+  createLog().info(`tensorflow executor: ${name}, on the ${gpu ? 'GPU' : 'CPU'}`);
+  return 'tensorflow';
 }
 
 const upload = ({ data, shape, dtype }: HostTensor): tf.Tensor => tf.tensor(data, [...shape], dtype);

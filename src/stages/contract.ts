@@ -1,5 +1,6 @@
 import type { Log } from '../log.ts';
 import type { Recipe } from '../recipe/recipe.ts';
+import type { TrainingMachines } from './trainingMachines.ts';
 
 /**
  * What the stages leave in the store, and how they find it. Every stage is a function
@@ -184,7 +185,7 @@ export interface SimilarityResult {
   readonly byLevel: Readonly<Record<string, { readonly mean: number; readonly pairs: number }>>;
 }
 /** What the workflow passes between states (URLs and small numbers, never lists of images). */
-export interface ResolveRecipeInput { /** URL of the recipe file. */ readonly recipe: string; /** Root URL of the store. */ readonly store: string }
+export interface ResolveRecipeInput { /** URL of the recipe file. */ readonly recipe: string; /** Root URL of the store. */ readonly store: string; /** Machines of multi-node jobs. @default as many as are asked for */ readonly training?: TrainingMachines | undefined }
 export interface ResolveRecipeOutput extends RunInput { readonly runId: string; readonly variants: readonly { readonly name: string; readonly nodes: number }[] }
 export interface ShardDatasetInput extends RunInput { readonly continuation?: string | null }
 export interface ShardDatasetOutput { /** null when the listing is complete and `plan.json` is written. */ readonly continuation: string | null; readonly shards: number }

@@ -10,18 +10,20 @@ import { openStore, splitUrl, writeJson } from '../storage/index.ts';
 import type { ObjectStore } from '../storage/objectStore.ts';
 import { contentHash } from './artefacts.ts';
 import type { ResolvedRun, ResolveRecipeInput, ResolveRecipeOutput, StageContext } from './contract.ts';
+import { refuseTooManyNodes } from './trainingMachines.ts';
 
 /**
  * Reads and validates the recipe, fills in its defaults, finds its dataset and models, and writes
  * `runs/<runId>/recipe.json`. The run's name is the recipe's, and a hash of everything in it: the same recipe on the same
  * store is the same run, and continues.
  *
- * Throws `RecipeNotFound`, `RecipeInvalid`, `LocationInvalid`, `DatasetMissing`, `ModelNotFound`.
+ * Throws `RecipeNotFound`, `RecipeInvalid`, `NodesUnavailable`, `LocationInvalid`, `DatasetMissing`, `ModelNotFound`.
  */
 export async function resolveRecipe(input: ResolveRecipeInput, context: StageContext): Promise<ResolveRecipeOutput> {
   const store = openStore(input.store);
   const recipeUrl = toUrl(input.recipe);
   const located = locate(await readRecipe(recipeUrl), recipeUrl);
+  if (input.training) refuseTooManyNodes(located, input.training);
   const { runId, models } = await identifyRun(located);
   const recipe = { ...located, dataset: { ...located.dataset, url: await findDataset(located.dataset, store, context) } };
 

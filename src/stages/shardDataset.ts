@@ -15,7 +15,7 @@ import type { ObjectStore } from '../storage/objectStore.ts';
 import { openResolved, planArtefacts, type ResolvedRunHandle } from './artefacts.ts';
 import type { DatasetSummary, ListedImage, RunPlan, ShardDatasetInput, ShardDatasetOutput, StageContext } from './contract.ts';
 import { emptyState, ListingSession, type ListingState } from './listingSession.ts';
-import { shardName } from './shards.ts';
+import { mostShards, shardName } from './shards.ts';
 import { Unfinished, writeShards } from './writeShards.ts';
 
 export interface ListingLimits {
@@ -34,8 +34,6 @@ const defaultLimits = { milliseconds: 240_000, objects: Infinity, parallel: 16, 
 const firstMilliseconds = 60_000;
 /** Kept from the time that a function has left: for what is under way, and the last state. */
 const reserve = 30_000;
-/** AWS Batch's limit for array jobs: larger datasets get larger shards. */
-const mostShards = 10_000;
 const hopeless = new Set(['ListInvalid', 'DatasetChanged', 'TooManyClasses']);
 /** Parts read ahead, of 2 MB. */
 const partsAhead = 4;

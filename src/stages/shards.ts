@@ -1,6 +1,9 @@
 import { GenViewError } from '../errors.ts';
 import type { RunPlan } from './contract.ts';
 
+/** AWS Batch's limit for array jobs: larger datasets get larger shards. */
+export const mostShards = 10_000;
+
 /** Five digits of a shard's number, as in `shard-00003.jsonl`. Throws `ShardInvalid` for a number that the plan does not have. */
 export function shardName(shard: number, plan: Pick<RunPlan, 'shards'>): string {
   if (!Number.isInteger(shard) || shard < 0 || shard >= plan.shards) {

@@ -1,4 +1,5 @@
 import type { SFNClient } from '@aws-sdk/client-sfn';
+import { connectionErrors, credentialErrors, explainUnreachable } from '../cloud/callErrors.ts';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { checkAwsEnvironment } from '../storage/awsEnvironment.ts';
 
@@ -19,8 +20,6 @@ export async function openStepFunctions(): Promise<{ readonly sdk: Sdk; readonly
   return { sdk, client: new sdk.SFNClient({ maxAttempts: 5, requestHandler: { connectionTimeout: 5_000, httpAgent: { maxSockets: 200 }, httpsAgent: { maxSockets: 200 } }, ...(!region && fallback && { region: fallback }) }) };
 }
 
-const connectionErrors = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EAI_AGAIN', 'EPIPE', 'ECONNABORTED', 'EHOSTUNREACH']);
-
 /** Whether the call may succeed when it is repeated later: the server could not be reached, took too long, was too busy, or failed. */
 export function isPassing(error: unknown): boolean {
   const { name, code, $metadata } = error as { name?: string; code?: string; $metadata?: { httpStatusCode?: number } };
@@ -35,14 +34,13 @@ export function isGone(error: unknown): boolean {
 /** What a person can do about a refused call; other errors as they are. */
 export function explainCall(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof GenViewError) return error;
-  const { name, message } = error, { code } = error as NodeJS.ErrnoException;
-  if (/Region is missing/.test(message)) return new GenViewError('CloudUnreachable', 'no AWS region is known; set AWS_REGION to the region that GenView is deployed in', { cause: error });
-  if (name === 'CredentialsProviderError') return new GenViewError('CloudUnreachable', 'no AWS credentials for Step Functions; configure them (environment, profile or role)', { cause: error });
-  if (name.startsWith('AccessDenied') || ['UnrecognizedClientException', 'ExpiredTokenException', 'InvalidSignatureException'].includes(name)) {
+  const { name, message } = error;
+  const unreachable = explainUnreachable(error, 'Step Functions');
+  if (unreachable) return unreachable;
+  if (name.startsWith('AccessDenied') || credentialErrors.has(name)) {
     return new GenViewError('AccessDenied', `Step Functions denies the call (${name}): ${message}; the policy that the stack's output WorkerPolicy names has the rights of a worker`, { cause: error });
   }
   if (name === 'ActivityDoesNotExist') return new GenViewError('ActivitiesNotFound', `${message}; the deployment was removed or changed: start the worker again`, { cause: error });
-  if (name === 'SyntaxError') return new GenViewError('CloudUnreachable', 'what answers for Step Functions does not speak its protocol; check AWS_ENDPOINT_URL', { cause: error });
-  if (isPassing(error)) return new GenViewError('CloudUnreachable', `Step Functions cannot be reached (${code ?? name}); check network, AWS_REGION and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
+  if (isPassing(error)) return new GenViewError('CloudUnreachable', `Step Functions cannot be reached (${name}); check network, AWS_REGION and AWS_ENDPOINT_URL`, { cause: error, exitCode: ExitCode.TemporaryFailure });
   return error;
 }

@@ -1,5 +1,6 @@
 import { activityRetry, blocks, childrenAtATime, defaultHeartbeatSeconds, type ActivityRefs } from './activities.ts';
 import type { Catcher, MapState, ParallelState, Retrier, StateGraph, StateMachineDefinition, TaskState, Template } from './asl/definition.ts';
+import { readMachines, writeMachines, type DeployedMachines } from './deployedMachines.ts';
 import { endedWithExecution, executionTag, executionTagValue } from './executionTag.ts';
 import { batchStages, lambdaStages, programOf, type JobDefinitionName, type LambdaName } from './stages.ts';
 
@@ -19,6 +20,8 @@ export interface WorkflowRefs {
   readonly longestLookSeconds?: number;
   /** Root URL of the deployment's store, for those who find the deployment and not its tag: see `storeOfDefinition`. @default not told */
   readonly store?: string;
+  /** What the deployment has for machines: a recipe that needs more is refused, and `genview submit` estimates by it, see `machinesOfDefinition`. @default not told, and no limit */
+  readonly machines?: DeployedMachines;
   /** What workers do in place of Batch and Lambda (`genview worker`). The names above then stand for themselves. @default nothing */
   readonly activities?: ActivityRefs;
 }
@@ -42,13 +45,17 @@ export interface WorkflowOutput {
 /** The state that runs a multi-node job, and the tasks that it is made of. */
 export const multiNodeStates: { readonly whole: string; readonly parts: readonly string[] } = { whole: 'PretrainNodes', parts: ['SubmitNodes', 'DescribeNodes'] };
 
-const purpose = 'GenView: from a folder of images to an evaluated encoder.', storeMark = ' Its store: ';
+const purpose = 'GenView: from a folder of images to an evaluated encoder.', machinesMark = ' Its machines: ', storeMark = ' Its store: ';
 
 /** 60 days: five attempts of the longest pretraining would take longer, but whatever waits so long waits in vain. */
-const longestRun = 60 * 86_400;
+export const longestRunSeconds = 60 * 86_400;
 
 /** Refusals that pass: AWS asks for a repetition with jitter. */
 const lambdaRetry: readonly Retrier[] = [{
+  // A function that nobody called for weeks is asleep: the first call is refused and wakes it, which takes a minute or two. After an update it may be the same.
+  ErrorEquals: ['Lambda.CodeArtifactUserPendingException', 'Lambda.ResourceConflictException', 'Lambda.ResourceNotReadyException'],
+  IntervalSeconds: 5, MaxAttempts: 8, BackoffRate: 2, MaxDelaySeconds: 60,
+}, {
   ErrorEquals: ['Lambda.ServiceException', 'Lambda.AWSLambdaException', 'Lambda.SdkClientException', 'Lambda.TooManyRequestsException'],
   IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, JitterStrategy: 'FULL',
 }, {
@@ -85,7 +92,7 @@ const redriveCount = '($exists($states.context.Execution.RedriveCount) ? $states
  * original error and cause.
  */
 export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
-  const { activities, processesPerNode = 1, firstLookSeconds = 30, longestLookSeconds = 3600 } = refs;
+  const { activities, machines, processesPerNode = 1, firstLookSeconds = 30, longestLookSeconds = 3600 } = refs;
   const heartbeatSeconds = activities?.heartbeatSeconds ?? defaultHeartbeatSeconds;
   const activity = (arn: string, task: { readonly [key: string]: Template }, timeoutSeconds: number | string, flow: Flow): TaskState => {
     // The worker is told how often it must be heard: GetActivityTask hands it nothing but these arguments.
@@ -205,12 +212,15 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
   });
 
   return {
-    Comment: `${purpose}${refs.store === undefined ? '' : `${storeMark}${refs.store}`}`,
+    Comment: `${purpose}${machines === undefined ? '' : `${machinesMark}${writeMachines(machines)}`}${refs.store === undefined ? '' : `${storeMark}${refs.store}`}`,
     QueryLanguage: 'JSONata',
-    TimeoutSeconds: longestRun,
+    TimeoutSeconds: longestRunSeconds,
     StartAt: 'ResolveRecipe',
     States: {
-      ResolveRecipe: lambda('resolve-recipe', { recipe: '{% $states.input.recipe %}', store: '{% $states.input.store %}' }, then('ShardDataset', {
+      ResolveRecipe: lambda('resolve-recipe', {
+        recipe: '{% $states.input.recipe %}', store: '{% $states.input.store %}',
+        ...(machines && { training: { nodes: machines.training.nodes, gpus: machines.training.gpus } }),
+      }, then('ShardDataset', {
         Assign: { run: '{% $states.result.Payload.run %}', runId: '{% $states.result.Payload.runId %}', variants: '{% $states.result.Payload.variants %}', continuation: null },
         // There is no run yet to record the failure in.
         Catch: failed({ run: null }),
@@ -277,9 +287,19 @@ export function buildWorkflow(refs: WorkflowRefs): StateMachineDefinition {
 }
 
 /** What a deployed definition says of the deployment's store; undefined where it is another's definition, or says nothing. */
-export function storeOfDefinition({ Comment }: { readonly Comment?: unknown }): string | undefined {
-  const start = `${purpose}${storeMark}`;
-  return typeof Comment === 'string' && Comment.startsWith(start) ? Comment.slice(start.length) : undefined;
+export function storeOfDefinition(definition: { readonly Comment?: unknown }): string | undefined {
+  return toldBy(definition)?.store;
+}
+
+/** What a deployed definition says of the deployment's machines; undefined where it says nothing, or what another version of GenView wrote. */
+export function machinesOfDefinition(definition: { readonly Comment?: unknown }): DeployedMachines | undefined {
+  const told = toldBy(definition)?.machines;
+  return told === undefined ? undefined : readMachines(told);
+}
+
+function toldBy({ Comment }: { readonly Comment?: unknown }): { readonly machines?: string | undefined; readonly store?: string | undefined } | undefined {
+  if (typeof Comment !== 'string' || !Comment.startsWith(purpose)) return undefined;
+  return new RegExp(`^(?:${machinesMark}(?<machines>\\{.*?\\}))?(?:${storeMark}(?<store>.*))?$`).exec(Comment.slice(purpose.length))?.groups;
 }
 
 /** How a task ends: its fields beside Type, Resource, Arguments and Retry. */

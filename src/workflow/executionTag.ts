@@ -9,3 +9,13 @@ export const tagOfExecution = (arn: string): string => arn.replace(/[^A-Za-z0-9 
 
 /** In the reason of every job that is terminated because its execution is. */
 export const endedWithExecution = 'ended with its execution';
+
+/** The reason that `genview cancel` gives. */
+export const cancelled = `genview cancel: ${endedWithExecution}`;
+
+/**
+ * How the status reasons begin of jobs that did not fail but were terminated because their execution, or their part of it, is no more: by `stop-jobs`,
+ * by `genview cancel`, and by Step Functions itself, which gives the jobs of `.sync` tasks the same reason whether the execution was stopped, has timed
+ * out, or another branch has failed.
+ */
+export const endedReasons: readonly string[] = [endedWithExecution, cancelled, 'The Task state in AWS Step Functions execution ['];

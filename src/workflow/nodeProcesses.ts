@@ -69,7 +69,7 @@ export interface RunOptions {
 
 /**
  * Runs this machine's processes until all have ended; when one fails, the others are stopped.
- * @returns 0 when all succeeded; else the code of a process that failed by itself, before one of those that only lost a peer (75)
+ * @returns 0 when all succeeded; else the code of a process that failed, of which one on another machine may have told it, before one of those that were stopped or lost a peer (75)
  */
 export async function runNodeProcesses(processes: NodeProcesses, { file, args, env, signal, grace = 28_000, onLine }: RunOptions): Promise<number> {
   const failed = new AbortController(), stop = AbortSignal.any([signal, failed.signal]);

@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
+import { tellFailure } from '../distributed/rendezvous.ts';
 import { ExitCode, GenViewError } from '../errors.ts';
-import { createLog, formatSeconds } from '../log.ts';
+import { createLog, formatSeconds, type Log } from '../log.ts';
 import type { StageContext } from '../stages/contract.ts';
 import { exitWithParent } from './batch/process.ts';
 import { health } from './health.ts';
@@ -22,7 +23,8 @@ const reserve = 30_000;
  * With GENVIEW_METRICS=emf and GENVIEW_LOG=json measurements are metrics of CloudWatch, of the main node alone where there are several,
  * and of the deployment that GENVIEW_DEPLOYMENT names.
  * Ends the process: 0 when done; a GenViewError's own code, with one line; 75 when stopped by SIGTERM, SIGINT, the notice that the spot
- * instance ends, or the end of its parent; 1 with a stack for anything else.
+ * instance ends, or the end of its parent; 1 with a stack for anything else. One of several nodes that fails before its stage has begun
+ * tells the main node first; a stage does so itself.
  */
 export async function runProgram(stages: Readonly<Partial<Record<ProgramName, LoadStage>>>, argv: readonly string[] = process.argv.slice(2), env: NodeJS.ProcessEnv = process.env): Promise<never> {
   const start = performance.now();
@@ -41,6 +43,7 @@ export async function runProgram(stages: Readonly<Partial<Record<ProgramName, Lo
   // Set by the local runner: nobody is left to wait for the result, so there is no reason to go on.
   if (env['GENVIEW_PARENT'] === 'stdin') exitWithParent(() => process.exit(ExitCode.TemporaryFailure));
 
+  let begun = false;
   try {
     const { name, load, input } = parse(stages, argv, env);
     const { text, ...facts } = await health(Number(env['GENVIEW_THREADS'] ?? availableParallelism()), env);
@@ -55,11 +58,15 @@ export async function runProgram(stages: Readonly<Partial<Record<ProgramName, Lo
     };
     void watchSpotNotice({ signal: stop.signal, log, env }).then((notice) => notice && interrupt(notice));
     const stage = await load();
+    begun = true;
     await stage(input as never, { signal: stop.signal, log, threads: facts.threads });
     const stageDuration = (performance.now() - start) / 1000;
     log.info(`${name}: done in ${formatSeconds(stageDuration)}`, { quiet: true }, { stageDuration });
   } catch (error) {
-    process.exit(report(error, stop.signal, log));
+    // A stage that was stopped may fail by whatever it was doing at the time.
+    const cause = stop.signal.aborted ? stop.signal.reason as unknown : error, status = report(cause, log);
+    if (!begun) await tellFailure(cause, env);
+    process.exit(status);
   }
   process.exit(ExitCode.Ok);
 }
@@ -100,9 +107,7 @@ function parse(stages: Readonly<Partial<Record<ProgramName, LoadStage>>>, argv: 
   return { name, load, input: { run, ...(variant !== undefined && { variant }), ...(shape === 'array' && { shard: Number(index) }) } };
 }
 
-function report(error: unknown, signal: AbortSignal, log: ReturnType<typeof createLog>): number {
-  // A stage that was stopped may fail by whatever it was doing at the time.
-  const cause = signal.aborted ? signal.reason as unknown : error;
+function report(cause: unknown, log: Log): number {
   if (cause instanceof GenViewError) {
     log.error(cause.message, { code: cause.code });
     return cause.exitCode;

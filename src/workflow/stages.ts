@@ -60,20 +60,24 @@ export interface RetryStrategy {
   }[];
 }
 
-/** Repeats what the infrastructure interrupted and what asked for it with exit code 75; nothing else gets better by repeating. */
+/**
+ * Repeats what asks for it with exit code 75, and whatever went wrong but by the program's own end: a lost host, a spot machine or Fargate
+ * task that was taken away, an image that could not be pulled, a task that did not start. What a program ends by itself gets no better.
+ * Batch itself repeats nothing that was terminated or ran into its timeout.
+ */
 const retry: RetryStrategy = {
   attempts: 5,
   evaluateOnExit: [
-    { action: 'RETRY', onStatusReason: 'Host EC2*' },
-    // Fargate's words.
-    { action: 'RETRY', onStatusReason: 'Your Spot Task was interrupted*' },
-    { action: 'RETRY', onReason: 'DockerTimeoutError*' },
     { action: 'RETRY', onExitCode: '75' },
+    { action: 'EXIT', onStatusReason: 'Essential container in task exited*' },
+    { action: 'RETRY', onStatusReason: '*' },
     { action: 'EXIT', onReason: '*' },
   ],
 };
 
 const hour = 3600;
+/** Days on spot machines may be interrupted often, and each attempt goes on from a checkpoint. */
+const patient: RetryStrategy = { ...retry, attempts: 10 };
 const single = { kind: 'batch', shape: 'single', perVariant: false, retry } as const;
 /** What fits the smallest GPU instances (4 vCPUs, 16 GiB) beside what the machine itself needs. */
 const gpu = { ...single, queue: 'gpu', vcpus: 4, gpus: 1, memoryMiB: 15_000, sharedMemoryMiB: 1024 } as const;
@@ -93,7 +97,7 @@ export const batchStages: Readonly<Record<ProgramName, BatchStage>> = {
   'analyze-foreground': { ...gpu, image: 'foreground', shape: 'array', timeoutSeconds: 2 * hour, beside: 'shards' },
   'generate-views': { ...gpu, image: 'generation', shape: 'array', timeoutSeconds: 12 * hour, beside: 'shards' },
   'pair-similarity': { ...gpu, image: 'generation', timeoutSeconds: 6 * hour, beside: 'shards' },
-  'pretrain': { ...gpu, image: 'pretraining', perVariant: true, sharedMemoryMiB: 4096, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
+  'pretrain': { ...gpu, image: 'pretraining', perVariant: true, retry: patient, sharedMemoryMiB: 4096, timeoutSeconds: 14 * 24 * hour, beside: 'variants' },
   // Features above 1 GiB are in a temporary file. The memory is for its pages: every epoch reads them in random order, ImageNet's 21 GB too.
   'linear-probe': { ...gpu, image: 'evaluation', perVariant: true, vcpus: 8, memoryMiB: 30_000, timeoutSeconds: 24 * hour, beside: 'probes' },
   // One pass over the images, whose features are compared with those of all validation images as they come: that asks for cores, and nothing waits for it.

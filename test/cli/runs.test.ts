@@ -74,7 +74,7 @@ describe('genview submit --dry-run', () => {
     const { code, stdout, stderr } = await genviewHere(['submit', demo, '--dry-run']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^estimate for 2,400 training and 600 validation images, the embedded encoder, the embedded generator:\nstage +images +GPU hours +limit +instance +cost\nfit-foreground +1,000 +0\.1 +CPU +g5\.xlarge spot +\$0\.06\n/);
-    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\nby a model, not a measurement, .*; prices of 2026-08-17, us-east-1\n$/);
+    expect(stdout).toMatch(/\nin all \d\.\d GPU hours, about \d+ min when instances are to be had, \$\d\.\d\d; then \$0\.00 a month for what is kept\nfor a deployment without options of its own; --cloud or --stack takes those of one that there is\nby a model, not a measurement, .*; prices of 2026-08-17, us-east-1\n$/);
   });
 
   it('for machines, and by prices of one\'s own', async () => {
@@ -87,6 +87,15 @@ describe('genview submit --dry-run', () => {
     expect(onDemand.gpuHours).toBe(spot.gpuHours);
     expect(onDemand.dollars.compute).toBeGreaterThan(1.8 * spot.dollars.compute);
     expect(ours).toMatchObject({ prices: { region: 'moon-1' }, dollars: { compute: onDemand.dollars.compute } });
+  });
+
+  it('refuses prices that are none, with file and field', async () => {
+    const file = path.join(folder, 'wrong.json');
+    await writeFile(file, '{ "spotShare": -1 }');
+    const { code, stderr } = await genviewHere(['submit', demo, '--dry-run', '--prices', file]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(new RegExp(`^genview: --prices ${file}: date is missing; .*spotShare must be above 0, not -1; `));
+    expect((await genviewHere(['submit', demo, '--dry-run', '--images', '0'])).stderr).toMatch(/--images <n>.*It must be a whole number, at least 1\./);
   });
 
   it('a faulty recipe is refused before anything else', async () => {

@@ -19,11 +19,11 @@ describe('the Dockerfile', () => {
     expect(targets).toContain('functions');
   });
 
-  it('starts from bases that are arguments with a version, or from its own stages', () => {
+  it('starts from bases that are arguments with a version of three numbers at least or a digest, or from its own stages', () => {
     const known = new Set<string>();
     for (const [base, name] of stages) {
       const argument = /^\$\{(\w+)\}$/.exec(base)?.[1];
-      if (argument !== undefined) expect(args[argument]?.replace('${BASE}', args['BASE']!), name).toMatch(/^[a-z0-9./-]+:[a-z0-9.-]*\d[a-z0-9.-]*$/);
+      if (argument !== undefined) expect(args[argument]?.replace('${BASE}', args['BASE']!), name).toMatch(/^[a-z0-9./-]+(:\d+\.\d+\.\d+[\w.-]*|@sha256:[0-9a-f]{64})$/);
       else if (base.endsWith('-${DEVICE}')) for (const device of ['cpu', 'cuda']) expect(known).toContain(base.replace('${DEVICE}', device));
       else expect(known).toContain(base);
       known.add(name);

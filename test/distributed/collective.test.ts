@@ -1,12 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { joinCollective } from '../../src/distributed/collective.ts';
-import { placeOf, rendezvous } from '../../src/distributed/rendezvous.ts';
+import { joinCollective, type Collective } from '../../src/distributed/collective.ts';
+import { placeOf, rendezvous, tellFailure } from '../../src/distributed/rendezvous.ts';
+import { createRing } from '../../src/distributed/ring.ts';
+import { GenViewError } from '../../src/errors.ts';
 import { Random } from '../../src/random.ts';
 
 const program = fileURLToPath(new URL('rank.ts', import.meta.url));
@@ -35,7 +37,7 @@ function nodeEnvironment(node: number, size: number, port: number, more: Record<
 interface Rank { child: ChildProcess; lines: Record<string, unknown>[]; said(n: number): Promise<void>; ended: Promise<number | null> }
 
 function start(task: string, env: NodeJS.ProcessEnv): Rank {
-  const child = spawn(process.execPath, ['--import', 'tsx', program, task], { env: { PATH: process.env['PATH'], ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', program, task], { env: { PATH: process.env['PATH'], ...env }, stdio: ['ignore', 'pipe', task === 'crash' ? 'ignore' : 'inherit'] });
   started.push(child);
   const lines: Record<string, unknown>[] = [];
   let text = '', wake = (): void => {};
@@ -53,8 +55,7 @@ describe('collective over a TCP ring', () => {
     const ranks: Rank[] = [];
     // The main node starts last.
     for (let rank = size - 1; rank >= 0; rank--) { ranks[rank] = start('operations', nodeEnvironment(rank, size, port)); if (rank === 1) await sleep(300); }
-    const codes = await Promise.all(ranks.map((rank) => rank.ended));
-    expect(codes, JSON.stringify(ranks.map(({ lines }) => lines))).toEqual(Array.from({ length: size }, () => 0));
+    expect(await Promise.all(ranks.map((rank) => rank.ended))).toEqual(Array.from({ length: size }, () => 0));
     for (const [rank, { lines: [result] }] of ranks.entries()) {
       expect(result).toMatchObject({ rank, size, order: ['barrier', 'sum'], together: size * (size - 1) / 2 });
       expect(result!['gathered']).toEqual(size === 2 ? [10, 11, 12] : [10, 11, 12, 20, 21, 22, 23, 24, 25]);
@@ -87,6 +88,9 @@ describe('collective over a TCP ring', () => {
     // By the closed connection, not by the minute of silence after which a peer is lost.
     expect(Date.now() - killed).toBeLessThan(30_000);
     expect(ranks[0]!.lines[1]).toMatchObject({ code: 'PeerLost' });
+    // Who notices it first is chance; the others say what that one says.
+    expect(ranks[0]!.lines[1]).toMatchObject({ message: expect.stringMatching(/^rank [02] of 3 \(node [02]\): the connection to rank 1 (was closed|failed)/) });
+    expect(ranks[2]!.lines[1]).toMatchObject({ code: 'PeerLost', message: expect.stringContaining('the connection to rank 1 ') });
   });
 
   it('ends every rank with exit code 75 when one stops answering', async () => {
@@ -127,6 +131,27 @@ describe('collective over a TCP ring', () => {
     await Promise.all([mine.close(), other.close()]);
   });
 
+  it('has time for a slow rank: those that have found their neighbours may leave before', async () => {
+    const port = await freePort(), [first, second, slow] = [0, 1, 2].map((rank) => placeOf(nodeEnvironment(rank, 3, port)));
+    const quick = Promise.all([rendezvous(first!), rendezvous(second!)]);
+    const protocol = 'genview-ring-2', { token } = slow!;
+    // Rank 2, by hand: answers rank 1 at once, and goes to rank 0 later.
+    const own = createServer((socket) => { socket.once('data', () => socket.write('{"ok":true}\n')); }).listen(0, '127.0.0.1');
+    await once(own, 'listening');
+    await sleep(50);
+    const control = connect(port, '127.0.0.1');
+    control.write(`${JSON.stringify({ protocol, kind: 'join', token, rank: 2, size: 3, port: (own.address() as AddressInfo).port })}\n`);
+    await once(control, 'data');
+    await sleep(500);
+    const toFirst = connect(port, '127.0.0.1');
+    toFirst.write(`${JSON.stringify({ protocol, kind: 'ring', token, rank: 2 })}\n`);
+    const neighbours = await quick;
+    expect(neighbours.map(({ successor }) => successor.remotePort)).toEqual([neighbours[1].predecessor.localPort, (own.address() as AddressInfo).port]);
+    for (const { predecessor, successor } of neighbours) { predecessor.destroy(); successor.destroy(); }
+    for (const socket of [control, toFirst]) socket.destroy();
+    own.close();
+  });
+
   it('says who is missing when the time is over', async () => {
     const port = await freePort();
     await expect(joinCollective({ env: nodeEnvironment(0, 3, port, { GENVIEW_RENDEZVOUS_TIMEOUT: '0.3' }) }))
@@ -146,39 +171,8 @@ describe('collective over a TCP ring', () => {
     const sum = a.allReduceSum(new Float32Array(3));
     computing.abort(new Error('stopped too'));
     await expect(sum).rejects.toThrow('stopped too');
-    await expect(b.barrier()).rejects.toMatchObject({ code: 'PeerLost', exitCode: 75 });
+    await expect(b.barrier()).rejects.toMatchObject({ code: 'Stopped', exitCode: 75, message: expect.stringContaining('rank 0 of 2 (node 0): ') });
     await Promise.all([a.close(), b.close()]);
-  });
-
-  it('waits for a slow rank, also when a quick one has met its neighbours and gone on', async () => {
-    const port = await freePort(), [place, other] = [0, 1].map((rank) => placeOf(nodeEnvironment(rank, 3, port)));
-    const quick = [rendezvous(place!), rendezvous(other!)] as const;
-    for (const meeting of quick) meeting.catch(() => {});
-    const say = (socket: Socket, value: object): boolean => socket.write(`${JSON.stringify(value)}\n`);
-    // Rank 2: takes the connection of rank 1 at once, and is slow to make its own to rank 0.
-    const sockets: Socket[] = [], { token } = place!, protocol = 'genview-ring-1';
-    const server = createServer((socket) => { sockets.push(socket.once('data', () => say(socket, { ok: true }))); }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const call = async (): Promise<Socket> => {
-      const socket = connect(port, '127.0.0.1');
-      sockets.push(socket);
-      try { await once(socket, 'connect'); return socket; } catch { await Promise.race([sleep(20), quick[0]]); return call(); }
-    };
-    try {
-      const control = await call();
-      say(control, { protocol, kind: 'join', token, rank: 2, size: 3, port: (server.address() as AddressInfo).port });
-      await once(control, 'data');
-      const second = await quick[1];
-      // What rank 0 hears of it.
-      await sleep(200);
-      say(await call(), { protocol, kind: 'ring', token, rank: 2 });
-      const first = await quick[0];
-      for (const { predecessor, successor } of [first, second]) sockets.push(predecessor, successor);
-      expect(first.successor.remotePort).toBe(second.predecessor.localPort);
-    } finally {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-    }
   });
 
   it('is a group of one outside a multi-node job', async () => {
@@ -195,4 +189,125 @@ describe('collective over a TCP ring', () => {
     expect(() => placeOf({ ...env, AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: undefined })).toThrow('AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS is not set on node 0');
     expect(() => placeOf({ ...env, GENVIEW_PEER_TIMEOUT: 'soon' })).toThrow('GENVIEW_PEER_TIMEOUT');
   });
+
+  it('knows the machine of a rank where several run on one', () => {
+    expect(placeOf({ ...nodeEnvironment(5, 8, 1), AWS_BATCH_JOB_ID: '7d7c4a6e#1' })).toMatchObject({ rank: 5, node: 1, token: placeOf(nodeEnvironment(0, 8, 1)).token });
+    expect(placeOf({ ...nodeEnvironment(5, 8, 1), AWS_BATCH_JOB_ID: 'by-hand' })).toMatchObject({ rank: 5, node: 5 });
+  });
 });
+
+describe('the error of one rank', () => {
+  /** All ranks of a group, in this process. */
+  async function group(size: number, more: Record<string, string> = {}): Promise<Collective[]> {
+    const port = await freePort();
+    return Promise.all(Array.from({ length: size }, (_, rank) => joinCollective({ env: nodeEnvironment(rank, size, port, more) })));
+  }
+
+  it('is that of all, whose exit status is its own', async () => {
+    const port = await freePort(), ranks = [0, 1, 2, 3].map((rank) => start('fail', nodeEnvironment(rank, 4, port)));
+    expect(await Promise.all(ranks.map((rank) => rank.ended))).toEqual([2, 2, 2, 2]);
+    expect(ranks[1]!.lines).toEqual([{ code: 'ShardUnreadable', message: 'shard-00001.tar: sample 7 has no .json' }]);
+    for (const rank of [0, 2, 3]) expect(ranks[rank]!.lines).toEqual([{ code: 'ShardUnreadable', message: 'rank 1 of 4 (node 1): shard-00001.tar: sample 7 has no .json' }]);
+  });
+
+  it('is told also when nobody catches it', async () => {
+    const port = await freePort(), ranks = [0, 1, 2].map((rank) => start('crash', nodeEnvironment(rank, 3, port)));
+    expect(await Promise.all(ranks.map((rank) => rank.ended))).toEqual([1, 1, 1]);
+    for (const rank of [0, 2]) expect(ranks[rank]!.lines).toEqual([{ code: 'InternalError', message: 'rank 1 of 3 (node 1): TypeError: nobody catches it' }]);
+  });
+
+  it.each([
+    ['may be tried again', new GenViewError('LeaseLost', 'another process took over', { exitCode: 75 }), { code: 'LeaseLost', exitCode: 75, message: 'rank 2 of 3 (node 2): another process took over' }],
+    ['is a defect', new RangeError('Array buffer allocation failed'), { code: 'InternalError', exitCode: 1, message: 'rank 2 of 3 (node 2): RangeError: Array buffer allocation failed' }],
+    ['is long', new GenViewError('RecipeInvalid', '\0é'.repeat(50_000)), { code: 'RecipeInvalid', exitCode: 2, message: `rank 2 of 3 (node 2): ${'\0é'.repeat(1999)}\0…` }],
+  ])('that %s reaches those that compute, that wait, and that have said goodbye', async (_, error, expected) => {
+    const [computing, leaving, failing] = await group(3) as [Collective, Collective, Collective];
+    const sum = computing.allReduceSum(new Float32Array(1_000_000)), left = leaving.close();
+    await failing.close(error);
+    await expect(sum).rejects.toMatchObject(expected);
+    await expect(computing.barrier()).rejects.toMatchObject(expected);
+    await Promise.all([left, computing.close()]);
+  });
+
+  it('of a rank that hangs afterwards is known within seconds, behind whatever else was being sent', async () => {
+    const port = await freePort();
+    const joining = joinCollective({ env: nodeEnvironment(0, 2, port) });
+    const place = placeOf(nodeEnvironment(1, 2, port)), neighbours = await rendezvous(place);
+    const hanging = createRing({ ...place, ...neighbours }), sockets = [neighbours.predecessor, neighbours.successor];
+    const [failing] = await Promise.all([joining, hanging.barrier()]);
+    // Reads nothing, as a process does that is deep in a computation.
+    for (const socket of sockets) socket.pause();
+    const sum = failing.allReduceSum(new Float32Array(100_000)), late = hanging.barrier();
+    const since = performance.now();
+    await failing.close(new GenViewError('LossNotFinite', 'the loss became NaN at step 7'));
+    await expect(sum).rejects.toMatchObject({ code: 'LossNotFinite', message: 'the loss became NaN at step 7' });
+    expect(performance.now() - since).toBeGreaterThan(2500);
+    expect(performance.now() - since).toBeLessThan(8000);
+    for (const socket of sockets) socket.resume();
+    await expect(late).rejects.toMatchObject({ code: 'LossNotFinite', exitCode: 2, message: 'rank 0 of 2 (node 0): the loss became NaN at step 7' });
+    await hanging.close();
+  });
+
+  it.each([
+    ['no JSON', frame(3, Buffer.from('{"rank":1'))],
+    ['a field too few', frame(3, Buffer.from('{"rank":1,"node":1,"code":"X","exitCode":2}'))],
+    ['an exit status that means success', frame(3, Buffer.from('{"rank":1,"node":1,"code":"X","exitCode":0,"message":"x"}'))],
+    ['more than an error has', Buffer.concat([frame(3, Buffer.alloc(0)).subarray(0, 4), Buffer.from([1, 128, 0, 0])])],
+    ['a kind of a later version', frame(9, Buffer.from('x'))],
+  ])('that is garbled is a lost peer: %s', async (_, bytes) => {
+    const port = await freePort(), ring = joinCollective({ env: nodeEnvironment(0, 2, port) });
+    const { predecessor, successor } = await rendezvous(placeOf(nodeEnvironment(1, 2, port)));
+    for (const socket of [predecessor, successor]) socket.on('error', () => {}).resume();
+    successor.write(bytes);
+    await expect(ring).rejects.toMatchObject({ code: 'PeerLost', exitCode: 75, message: expect.stringContaining('rank 1 sent what this version does not understand') });
+    for (const socket of [predecessor, successor]) socket.destroy();
+  });
+
+  describe('that fails before the group is complete', () => {
+    const broken = new GenViewError('DeviceUnavailable', 'device cuda:1 cannot be had: there is one GPU; choose cuda:0');
+    const expected = { code: 'DeviceUnavailable', exitCode: 2, message: 'rank 2 of 3 (node 2): device cuda:1 cannot be had: there is one GPU; choose cuda:0' };
+
+    it('ends those that wait for it', async () => {
+      const port = await freePort(), waiting = [0, 1].map((rank) => joinCollective({ env: nodeEnvironment(rank, 3, port) }));
+      const ends = Promise.allSettled(waiting);
+      await sleep(300);
+      await tellFailure(broken, nodeEnvironment(2, 3, port));
+      for (const end of await ends) expect(end).toMatchObject({ status: 'rejected', reason: expected });
+    });
+
+    it('waits a while for a main node that is not there yet, longer than one that is stopped', async () => {
+      const port = await freePort(), told = tellFailure(broken, nodeEnvironment(2, 3, port));
+      await sleep(700);
+      await expect(joinCollective({ env: nodeEnvironment(0, 3, port) })).rejects.toMatchObject(expected);
+      await told;
+      const since = performance.now();
+      await tellFailure(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }), nodeEnvironment(2, 3, port));
+      expect(performance.now() - since).toBeLessThan(5000);
+    });
+
+    it('is not believed from another job', async () => {
+      const port = await freePort(), main = joinCollective({ env: nodeEnvironment(0, 2, port) });
+      await tellFailure(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }), nodeEnvironment(1, 2, port, { AWS_BATCH_JOB_ID: 'other#1' }));
+      const other = await joinCollective({ env: nodeEnvironment(1, 2, port) });
+      await Promise.all([main.then((ring) => ring.close()), other.close()]);
+    });
+
+    it.each([0, 1])('ends all at once when rank %i is stopped', async (stopped) => {
+      const port = await freePort(), stop = new AbortController();
+      const waiting = Promise.allSettled([0, 1].map((rank) => joinCollective({ env: nodeEnvironment(rank, 3, port), ...(rank === stopped && { signal: stop.signal }) })));
+      await sleep(300);
+      const since = performance.now();
+      stop.abort(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }));
+      const ends = await waiting;
+      expect(performance.now() - since).toBeLessThan(5000);
+      for (const [rank, end] of ends.entries()) expect(end).toMatchObject({ status: 'rejected', reason: { code: 'Stopped', exitCode: 75, message: rank === stopped ? 'stopped: SIGTERM' : `rank ${stopped} of 3 (node ${stopped}): stopped: SIGTERM` } });
+    });
+  });
+});
+
+function frame(kind: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(kind, 0);
+  header.writeUInt32LE(payload.length, 4);
+  return Buffer.concat([header, payload]);
+}

@@ -1,6 +1,6 @@
 // One rank of the tests in this folder: does what its first argument says and prints one line of JSON.
 import { createHash } from 'node:crypto';
-import { joinCollective } from '../../src/distributed/collective.ts';
+import { joinCollective, type Collective } from '../../src/distributed/collective.ts';
 import { GenViewError } from '../../src/errors.ts';
 import { Random } from '../../src/random.ts';
 
@@ -8,8 +8,9 @@ const task = process.argv[2];
 const print = (value: unknown): void => { process.stdout.write(JSON.stringify(value) + '\n'); };
 const hash = (data: Float32Array): string => createHash('sha256').update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest('hex');
 
+let joined: Collective | undefined;
 try {
-  const group = await joinCollective();
+  const group = joined = await joinCollective();
   if (task === 'operations') {
     const values = (length: number): Float32Array => new Random('values', group.rank, length).normals(length);
     const sums: Record<string, unknown> = {};
@@ -31,6 +32,17 @@ try {
     print({ rank: group.rank });
     const data = new Float32Array(10_000).fill(1);
     for (;;) await group.allReduceSum(data.fill(1));
+  } else if (task === 'fail' || task === 'crash') {
+    // As forever, until rank 1 can no more: by an error of its own, or one that nobody catches.
+    const data = new Float32Array(1_000_000);
+    for (let step = 0; ; step++) {
+      if (step === 5 && group.rank === 1) {
+        if (task === 'fail') throw new GenViewError('ShardUnreadable', 'shard-00001.tar: sample 7 has no .json');
+        setImmediate(() => { throw new TypeError('nobody catches it'); });
+        await new Promise(() => {});
+      }
+      await group.allReduceSum(data.fill(1));
+    }
   } else if (task === 'mismatch') {
     await group.allReduceSum(new Float32Array(group.rank === 0 ? 4 : 5));
   } else if (task === 'leave') {
@@ -39,6 +51,7 @@ try {
     else await group.allReduceSum(new Float32Array(4));
   }
 } catch (error) {
+  await joined?.close(error);
   print({ code: (error as GenViewError).code, message: (error as Error).message });
   process.exit(error instanceof GenViewError ? error.exitCode : 1);
 }

@@ -10,15 +10,24 @@ const pages = ['README.md', ...readdirSync(path.join(root, 'docs')).filter((name
 const textOf = (page: string): string => readFileSync(path.join(root, page), 'utf8');
 const { scripts } = JSON.parse(textOf('package.json')) as { scripts: Record<string, string> };
 
+const withoutBlocks = (text: string): string => text.replaceAll(/^ *```[\s\S]*?^ *```/gm, '');
+
 /** Code of a page: lines of its blocks, and what stands between backticks. */
 function codeOf(text: string): string[] {
   const blocks = [...text.matchAll(/^ *```\w*\n([\s\S]*?)^ *```/gm)].flatMap(([, block]) => block!.replaceAll('\\\n', ' ').split('\n'));
-  return [...blocks, ...[...text.replaceAll(/^ *```[\s\S]*?^ *```/gm, '').matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!)];
+  return [...blocks, ...[...withoutBlocks(text).matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!)];
 }
 
 /** GitHub's anchors of the headings. */
 function anchorsOf(text: string): Set<string> {
   return new Set([...text.matchAll(/^#+ (.+)$/gm)].map(([, title]) => title!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-')));
+}
+
+/** Rows of tables with more or fewer cells than their head: what is too much is not shown. */
+function unevenRows(text: string): string[] {
+  const cells = (row: string): number => row.replaceAll('\\|', '').split('|').length - 2;
+  const tables = [...withoutBlocks(text).matchAll(/(?:^ *\|.*\| *(?:\n|$))+/gm)].map(([table]) => table.trimEnd().split('\n'));
+  return tables.flatMap(([head, ...rows]) => rows.filter((row) => cells(row) !== cells(head!)));
 }
 
 /** What a command line of ours has that the program does not. */
@@ -64,6 +73,12 @@ describe.each(pages)('%s', (page) => {
     expect(files.filter((file) => !others.test(file) && !existsSync(path.join(root, file)))).toEqual([]);
   });
 
+  it('has tables whose rows are as wide as their heads', () => {
+    expect(unevenRows(text)).toEqual([]);
+    // Of every line that begins as a row: one without its last bar would not be looked at.
+    expect(withoutBlocks(text).split('\n').filter((line) => /^ *\|/.test(line) && !/\| *$/.test(line))).toEqual([]);
+  });
+
   it('names commands and options that the program has', () => {
     expect(code.flatMap(unknownIn)).toEqual([]);
   });
@@ -73,5 +88,6 @@ it('would tell what is wrong', () => {
   expect(unknownIn('npx genview submit recipe.yaml --uplaod   # copies --nothing')).toEqual(['submit --uplaod']);
   expect(unknownIn('genview status | logs | abort <run> --cloud')).toEqual(['abort']);
   expect(unknownIn('genview dataset unpack-cifar100 x y')).toEqual(['dataset unpack-cifar100']);
+  expect(unevenRows('| a | b |\n| --- | --- |\n| 1 | 2 | 3 |\n| `x \\| y` | 2 |\n\n| c |\n| - |\n| 1 |\n')).toEqual(['| 1 | 2 | 3 |']);
   expect(anchorsOf('## What is not tested\n# A `b` & c')).toEqual(new Set(['what-is-not-tested', 'a-b--c']));
 });

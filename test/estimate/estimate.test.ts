@@ -2,16 +2,20 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { machines } from '../../src/estimate/constants.ts';
 import { busySeconds, estimate } from '../../src/estimate/estimate.ts';
+import { machineOf } from '../../src/estimate/instanceTypes.ts';
+import { notesOnDeployment } from '../../src/estimate/notes.ts';
+import { endsInTurn } from '../../src/estimate/placement.ts';
 import { readPrices, type Prices } from '../../src/estimate/prices.ts';
 import { viewFlop, workOf } from '../../src/estimate/work.ts';
 import { parseRecipe } from '../../src/recipe/parse.ts';
+import { defaultMachines, type DeployedMachines } from '../../src/workflow/deployedMachines.ts';
 
 const prices: Prices = {
   date: '2026-01-02', region: 'nowhere-1', onDemandPerHour: { 'g5.xlarge': 1, 'g5.2xlarge': 3 }, spotShare: 0.5, fargateVcpuHour: 0, fargateGBHour: 0,
   volumeGBMonth: 0.073, natPerHour: 0, storageGBMonth: 0.02, putsPerThousand: 0, getsPerThousand: 0, lambdaGBSecond: 0, logsPerGB: 0,
 };
+const machines = (changes: Partial<DeployedMachines>): DeployedMachines => ({ ...defaultMachines, ...changes });
 const published = { encoder: 'clip-vit-h-14', generator: 'stable-unclip-2.1' } as const;
 const recipe = (text: string) => parseRecipe(`name: a\ndataset: { url: x, shardSize: 500 }\n${text}`, 'test.yaml');
 const photographs = { train: 1000, val: 0, bytes: 1000 * 100_000 };
@@ -36,7 +40,7 @@ describe('the work of a run', () => {
 
 describe('hours and dollars', () => {
   it('of a thousand views, by hand', () => {
-    const { stages } = estimate(recipe(''), photographs, { prices, models: published, parallel: 1 });
+    const { stages } = estimate(recipe(''), photographs, { prices, models: published, machines: machines({ maxVcpus: { gpu: 4, cpu: 64 } }) });
     const views = stages.find(({ stage }) => stage === 'generate-views')!;
     // 96.349... TFLOP a view at 70 x 0.4 TFLOP/s are 3.441 s; two shards start in a minute each, and one instance has 7 minutes of its own.
     const seconds = 1000 * 2 * (42 * 1.07452502016 + 2.877152182272 + 0.16729513984) / 28 + 2 * 60 + 420;
@@ -47,7 +51,7 @@ describe('hours and dollars', () => {
     expect(views.hours).toBeCloseTo(seconds / 3600, 9);
     // Half of a dollar an hour, and 200 GB of 0.073 / 730 dollars.
     expect(views.dollars).toBeCloseTo(seconds / 3600 * 0.52, 9);
-    const two = estimate(recipe(''), photographs, { prices, models: published, parallel: 2, spot: false }).stages.find(({ stage }) => stage === 'generate-views')!;
+    const two = estimate(recipe(''), photographs, { prices, models: published, machines: machines({ spot: false }) }).stages.find(({ stage }) => stage === 'generate-views')!;
     expect(two).toMatchObject({ spot: false, gpuHours: (seconds + 420) / 3600 });
     expect(two.hours).toBeCloseTo((seconds + 420) / 7200, 9);
     expect(two.dollars).toBeCloseTo((seconds + 420) / 3600 * 1.02, 9);
@@ -55,9 +59,9 @@ describe('hours and dollars', () => {
 
   it('the slower of GPU and CPU decides', () => {
     const work = { stage: 'pretrain', images: 1, jobs: 1, nodes: 1, published: false, inferenceFlop: 28e12, trainingFlop: 8.75e12, cpuSeconds: 7.9 } as const;
-    expect(busySeconds(work, machines['g5.xlarge']!)).toEqual({ busy: 2, limit: 'GPU' });
-    expect(busySeconds({ ...work, cpuSeconds: 12 }, machines['g5.xlarge']!)).toEqual({ busy: 3, limit: 'CPU' });
-    expect(busySeconds({ ...work, cpuSeconds: 12 }, machines['g5.2xlarge']!)).toEqual({ busy: 2, limit: 'GPU' });
+    expect(busySeconds(work, machineOf('g5.xlarge'))).toEqual({ busy: 2, limit: 'GPU' });
+    expect(busySeconds({ ...work, cpuSeconds: 12 }, machineOf('g5.xlarge'))).toEqual({ busy: 3, limit: 'CPU' });
+    expect(busySeconds({ ...work, cpuSeconds: 12 }, machineOf('g5.2xlarge'))).toEqual({ busy: 2, limit: 'GPU' });
   });
 
   it('several nodes are on demand, of the training type, and end sooner', () => {
@@ -77,22 +81,190 @@ describe('hours and dollars', () => {
   it('what is kept: originals and views of 768 pixels in a 0.6 of their bytes', () => {
     expect(estimate(recipe(''), photographs, { prices, models: published }).dollars.storageMonth).toBeCloseTo((0.1 + 1000 * 0.6 * 768 ** 2 * 3 / 1e9) * 0.02, 12);
   });
+});
 
-  it('an instance type that is not in the tables is refused', () => {
-    expect(() => estimate(recipe(''), photographs, { prices, gpu: 'p9.huge' })).toThrow('the estimate does not know p9.huge: it knows g5.xlarge, g5.2xlarge');
+describe('machines with several GPUs', () => {
+  const own: Prices = { ...prices, onDemandPerHour: { 'g5.xlarge': 1, 'g5.2xlarge': 3, 'g5.12xlarge': 10 } };
+  const many = { ...photographs, train: 100_000, bytes: 100_000 * 25_000 };
+  const pretrain = (nodes: number, deployed: DeployedMachines, variants = '[{ name: one }]') =>
+    estimate(recipe(`pretraining: { method: mocov3, epochs: 10, batch: 240, nodes: ${nodes}, backbone: { name: resnet50, stem: imagenet }, augmentation: { imageSize: 224 }, views: { probability: 0 } }\nvariants: ${variants}`), many, { prices: own, machines: deployed });
+  const twelve = machines({ training: { instanceType: 'g5.12xlarge', nodes: 2, gpus: 4 } });
+
+  it('train on all of them, lose 5 % with each doubling, and are paid for by the machine', () => {
+    const { stages, notes, unpriced } = pretrain(8, twelve), [training] = stages.filter(({ stage }) => stage === 'pretrain');
+    // A million images of 8 x 2 x 4.087 GFLOP at 35 x 0.25 TFLOP/s, on eight GPUs that keep 0.857375 of their speed; 15 s for the job, 7 minutes for the machines.
+    const seconds = 1e6 * 8 * 2 * 4.087136256 / 8750 / 8 / 0.857375 + 15 + 420;
+    expect(seconds).toBeCloseTo(1524.6, 1);
+    expect(training).toMatchObject({ machine: 'g5.12xlarge', instances: 2, gpusPerInstance: 4, processes: 8, limit: 'GPU', spot: false, priced: true });
+    expect(training!.hours).toBeCloseTo(seconds / 3600, 9);
+    expect(training!.jobHours).toBeCloseTo((seconds - 420) / 3600, 9);
+    expect(training!.gpuHours).toBeCloseTo(8 * seconds / 3600, 9);
+    expect(training!.startHours).toBeCloseTo(8 * 435 / 3600, 9);
+    // Two machines at 10 dollars, and a volume of 0.02 each.
+    expect(training!.dollars).toBeCloseTo(2 * seconds / 3600 * 10.02, 9);
+    expect({ notes, unpriced }).toEqual({ notes: [], unpriced: [] });
+  });
+
+  it('are paid for whole where a job needs fewer GPUs than they have, and their cores then serve those', () => {
+    const training = (nodes: number, gpus: number) => pretrain(nodes, machines({ training: { instanceType: 'g5.12xlarge', nodes: 4, gpus } })).stages.find(({ stage }) => stage === 'pretrain')!;
+    expect(training(6, 4)).toMatchObject({ instances: 2, gpusPerInstance: 4, processes: 6 });
+    expect(training(6, 4).gpuHours).toBeCloseTo(8 * training(6, 4).hours, 9);
+    expect(training(2, 1)).toMatchObject({ instances: 2, gpusPerInstance: 4 });
+    expect(training(2, 1).gpuHours).toBeCloseTo(8 * training(2, 1).hours, 9);
+    expect(training(2, 1).hours).toBeCloseTo(training(2, 4).hours, 9);
+    expect(training(2, 1).dollars).toBeCloseTo(2 * training(2, 4).dollars, 9);
+  });
+
+  it('decode for all processes: the cores are shared, and lose nothing', () => {
+    const large = { ...many, bytes: 100_000 * 5_000_000 };
+    const [training] = estimate(recipe('pretraining: { method: mocov3, epochs: 10, batch: 240, nodes: 8, backbone: { name: resnet50, stem: imagenet }, augmentation: { imageSize: 224 }, views: { probability: 0 } }\nvariants: [{ name: one }]'), large, { prices: own, machines: twelve })
+      .stages.filter(({ stage }) => stage === 'pretrain');
+    // 5 MB at 25 MB/s, and two crops, a million times over 96 cores.
+    const seconds = 1e6 * (0.2 + 2 * (1e-4 + 224 ** 2 / 1.5e8)) / 96 + 435;
+    expect(training).toMatchObject({ limit: 'CPU' });
+    expect(training!.hours).toBeCloseTo(seconds / 3600, 9);
+  });
+
+  it('of the gpu queue are shared by as many jobs, also of several variants', () => {
+    const deployed = machines({ gpuInstanceTypes: ['g5.12xlarge'] });
+    const views = (maxVcpus: number) => estimate(recipe(''), { ...photographs, train: 4000 }, { prices: own, models: published, machines: { ...deployed, maxVcpus: { gpu: maxVcpus, cpu: 64 } } })
+      .stages.find(({ stage }) => stage === 'generate-views')!;
+    // Eight shards of 500 on two machines: 500 views of 3.441 s, a minute and 7 minutes each.
+    const shard = 500 * 2 * (42 * 1.07452502016 + 2.877152182272 + 0.16729513984) / 28;
+    expect(views(256)).toMatchObject({ machine: 'g5.12xlarge', instances: 2, gpusPerInstance: 4, spot: true });
+    expect(views(256).hours).toBeCloseTo((shard + 480) / 3600, 9);
+    expect(views(256).gpuHours).toBeCloseTo(8 * (shard + 480) / 3600, 9);
+    expect(views(256).dollars).toBeCloseTo(2 * (shard + 480) / 3600 * 5.02, 9);
+    // One machine for all of them takes two turns.
+    expect(views(48)).toMatchObject({ instances: 1 });
+    expect(views(48).hours).toBeCloseTo((2 * (shard + 60) + 420) / 3600, 9);
+
+    const alone = pretrain(1, deployed).stages.find(({ stage }) => stage === 'pretrain')!;
+    const [first] = pretrain(1, deployed, '[{ name: one }, { name: two }, { name: three }]').stages.filter(({ stage }) => stage === 'pretrain');
+    expect(alone.dollars).toBeCloseTo(alone.hours * 5.02, 9);
+    expect(first!.dollars).toBeCloseTo(alone.dollars / 3, 9);
+  });
+
+  it('an instance type is the first that a stage fits on and that has a price', () => {
+    const of = (changes: Partial<DeployedMachines>) => Object.fromEntries(estimate(recipe('variants: [{ name: one }]'), photographs, { prices: own, machines: machines(changes) }).stages.map(({ stage, machine }) => [stage, machine]));
+    expect(of({})).toMatchObject({ 'fit-foreground': 'g5.xlarge', 'linear-probe': 'g5.2xlarge', 'nearest-neighbours': 'Fargate' });
+    expect(of({ gpuInstanceTypes: ['g6.2xlarge', 'g5.2xlarge', 'g5.xlarge'] })).toMatchObject({ 'fit-foreground': 'g5.2xlarge', 'linear-probe': 'g5.2xlarge' });
+  });
+});
+
+describe('what a deployment has', () => {
+  it('several variants of several nodes wait for each other', () => {
+    const of = (nodes: number) => estimate(recipe('pretraining: { epochs: 100, nodes: 4 }\nvariants: [{ name: a }, { name: b }, { name: c }]'), { ...photographs, train: 100_000 }, { prices, machines: machines({ training: { instanceType: 'g5.2xlarge', nodes, gpus: 1 } }) });
+    const { hours } = of(4).stages.find(({ stage }) => stage === 'pretrain')!;
+    expect(of(4).hours - of(12).hours).toBeCloseTo(2 * hours, 9);
+    expect(of(8).hours - of(12).hours).toBeCloseTo(hours, 9);
+    expect(of(4).gpuHours).toBeCloseTo(of(12).gpuHours, 9);
+  });
+
+  it('jobs of a queue begin in their order, as soon as enough of it is free', () => {
+    expect(endsInTurn([{ hours: 3, takes: 3 }, { hours: 1, takes: 2 }, { hours: 1, takes: 1 }], 4)).toEqual([3, 4, 4]);
+    expect(endsInTurn([{ hours: 5, takes: 1 }, { hours: 1, takes: 1 }, { hours: 2, takes: 1 }, { hours: 9, takes: 2 }], 2)).toEqual([5, 1, 3, 14]);
+  });
+
+  it('stages that it has on Fargate take no GPU, as many at a time as it may have', () => {
+    const [views] = estimate(recipe(''), { ...photographs, train: 4000 }, { prices: { ...prices, fargateVcpuHour: 0.5, fargateGBHour: 0.125 }, machines: machines({ cpuStages: ['generate-views'] }) }).stages.filter(({ stage }) => stage === 'generate-views');
+    // Eight shards, four at a time; 16 vCPUs and 64 GB.
+    expect(views).toMatchObject({ machine: 'Fargate', instances: 4, gpuHours: 0, gpusPerInstance: 0, limit: 'CPU', spot: false });
+    expect(views!.dollars).toBeCloseTo(4 * views!.hours * 16, 9);
+    expect(views!.hours).toBeGreaterThan(2 * 75 / 3600);
+  });
+
+  it('more nodes than it has are estimated, and said', () => {
+    expect(estimate(recipe('pretraining: { nodes: 8, batch: 256 }\nvariants: [{ name: one }]'), photographs, { prices }).notes)
+      .toEqual(['pretraining takes 8 machines at a time, and the deployment must have been given as many: its option training.nodes is 4']);
+  });
+});
+
+describe('what is not known', () => {
+  const of = (instanceType: string, given: Prices = prices, gpus = 8) => estimate(recipe('pretraining: { nodes: 8, batch: 256, epochs: 100 }\nvariants: [{ name: one }]'), { ...photographs, train: 100_000 }, { prices: given, machines: machines({ training: { instanceType, nodes: 1, gpus } }) });
+
+  it('an instance type without a price leaves its sum out, and the note names the field and the file', () => {
+    const result = of('p4d.24xlarge'), [training] = result.stages.filter(({ stage }) => stage === 'pretrain');
+    expect(training).toMatchObject({ machine: 'p4d.24xlarge', gpusPerInstance: 8, dollars: 0, priced: false });
+    expect(training!.gpuHours).toBeGreaterThan(1);
+    expect(result.unpriced).toEqual(['p4d.24xlarge']);
+    expect(result.notes).toEqual(['p4d.24xlarge has no price, and what it costs is left out: add onDemandPerHour["p4d.24xlarge"] to a copy of src/estimate/prices.json, and give that with --prices']);
+    expect(of('p4d.24xlarge', { ...prices, file: 'ours.json' }).notes).toEqual(['p4d.24xlarge has no price, and what it costs is left out: add onDemandPerHour["p4d.24xlarge"] to ours.json']);
+    const priced = of('p4d.24xlarge', { ...prices, onDemandPerHour: { ...prices.onDemandPerHour, 'p4d.24xlarge': 20 } });
+    expect(priced.dollars.total - result.dollars.total).toBeCloseTo(priced.stages.find(({ stage }) => stage === 'pretrain')!.hours * 20.02, 9);
+  });
+
+  it('GPUs of an unknown family are counted as A10Gs, as many as the deployment says', () => {
+    const given = { ...prices, onDemandPerHour: { ...prices.onDemandPerHour, 'p9.48xlarge': 100, 'g5.48xlarge': 100 } };
+    expect(of('p9.48xlarge', given).notes).toEqual(['the GPUs of p9.48xlarge are not known, and counted as A10Gs: src/estimate/instanceTypes.ts has those that are']);
+    expect(of('p9.48xlarge', given).gpuHours).toBeCloseTo(of('g5.48xlarge', given).gpuHours, 9);
+  });
+
+  it('a deployment that does not say what it has, or is elsewhere than the prices, is said', () => {
+    const arn = (region: string): string => `arn:aws:states:${region}:123456789012:stateMachine:genview`;
+    expect(notesOnDeployment(true, arn('nowhere-1'), prices)).toEqual([]);
+    expect(notesOnDeployment(false, arn('eu-west-1'), prices)).toEqual([
+      'this deployment does not say which machines it has, being of another version: those of one without options are taken; deployed again from this clone, it says so',
+      'the deployment is in eu-west-1, and the prices are those of nowhere-1: give its own by --prices, in a copy of src/estimate/prices.json',
+    ]);
+    expect(notesOnDeployment(false, undefined, prices)).toEqual(['for a deployment without options of its own; --cloud or --stack takes those of one that there is']);
+  });
+
+  it('no images cost nothing', () => {
+    expect(estimate(recipe(''), { train: 0, val: 0, bytes: 0 }, { prices })).toMatchObject({ stages: [], gpuHours: 0, hours: 0, dollars: { total: 0, storageMonth: 0 }, notes: [] });
+  });
+
+  it('a recipe beyond all bounds has finite sums, and notes on the jobs that Batch would end', () => {
+    const result = estimate(recipe('generation: { viewsPerImage: 100 }\npretraining: { epochs: 1000000, nodes: 4, batch: 4096, queue: 4096 }\nvariants: [{ name: one }]'), { train: 20_000_000, val: 0, bytes: 2e12 }, { prices, models: published });
+    expect([result.hours, result.gpuHours, result.dollars.total, result.dollars.storageMonth].every((value) => Number.isFinite(value) && value > 0)).toBe(true);
+    expect(result.notes).toEqual([
+      'generate-views takes 8 days a job, and Batch ends a job of this stage after 12 h: a smaller dataset.shardSize',
+      'pair-similarity takes 17 h a job, and Batch ends a job of this stage after 6 h: a smaller evaluation.similarityImages',
+      expect.stringMatching(/^pretrain one takes [\d,]+ days a job, and Batch ends a job of this stage after 14 days: more pretraining\.nodes, or fewer epochs$/),
+      'nearest-neighbours one takes 14 h a job, and Batch ends a job of this stage after 12 h: take fewer images',
+    ]);
+    // Batch takes 10,000 shards at most.
+    expect(workOf(recipe(''), { train: 20_000_000, val: 0, bytes: 1 }).find(({ stage }) => stage === 'generate-views')!.jobs).toBe(10_000);
+  });
+
+  it('an execution that outlives its 60 days is said to', () => {
+    const result = estimate(recipe(`pretraining: { epochs: 3000, nodes: 4, batch: 4096, queue: 4096 }\nvariants: [${Array.from({ length: 60 }, (_, i) => `{ name: v${i} }`).join()}]`), { ...photographs, train: 1_000_000 }, { prices });
+    expect(result.notes).toEqual([expect.stringMatching(/^an execution ends after 60 days, and this one takes \d+ days: take fewer variants at a time, or more machines$/)]);
   });
 });
 
 it('prices are a table that can be edited, and is checked', async () => {
   const own = await readPrices();
-  expect(Object.keys(own.onDemandPerHour)).toEqual(Object.keys(machines));
+  expect(Object.keys(own.onDemandPerHour).filter((type) => !machineOf(type).known)).toEqual([]);
+  expect([...defaultMachines.gpuInstanceTypes, defaultMachines.training.instanceType].filter((type) => own.onDemandPerHour[type] === undefined)).toEqual([]);
   const folder = await mkdtemp(path.join(tmpdir(), 'genview-prices-'));
   const file = path.join(folder, 'ours.json');
   try {
     await writeFile(file, JSON.stringify({ ...own, region: 'eu-west-1' }));
     expect((await readPrices(file)).region).toBe('eu-west-1');
-    await writeFile(file, JSON.stringify({ ...own, spotShare: 3 }));
-    await expect(readPrices(file)).rejects.toThrow(/ours\.json: spotShare: .*; start from src\/estimate\/prices\.json$/);
-    await expect(readPrices(path.join(folder, 'none.json'))).rejects.toMatchObject({ code: 'PricesInvalid' });
+    const refusal = async (text: string): Promise<string> => {
+      await writeFile(file, text);
+      const error = await readPrices(file).then(() => undefined, (cause: unknown) => cause as { code: string; message: string });
+      expect(error).toMatchObject({ code: 'PricesInvalid' });
+      return error!.message.replace(`--prices ${file}: `, 'FILE ');
+    };
+    const changed = (changes: object): Promise<string> => refusal(JSON.stringify({ ...own, ...changes }));
+    const start = '; start from src/estimate/prices.json';
+    expect(await changed({ spotShare: 3 })).toBe(`FILE spotShare must be at most 1, not 3${start}`);
+    expect(await changed({ natPerHour: -0.1, onDemandPerHour: { 'g5.xlarge': 0, 'g5.2xlarge': '1.2' } }))
+      .toBe(`FILE onDemandPerHour["g5.xlarge"] must be above 0, not 0; onDemandPerHour["g5.2xlarge"] must be a number of dollars, not "1.2"; natPerHour must be at least 0, not -0.1${start}`);
+    expect(await refusal(JSON.stringify(own).replace('"spotShare":0.5', '"spotShare": NaN'))).toBe(`FILE spotShare must be a number of dollars, not "NaN"${start}`);
+    expect(await refusal(JSON.stringify(own).replace('"logsPerGB":0.5', '"logsPerGB":1e999'))).toBe(`FILE logsPerGB must be a number of dollars, not Infinity${start}`);
+    await writeFile(file, JSON.stringify({ ...own, note: 'of the moon: NaN, so far' }));
+    expect((await readPrices(file)).note).toBe('of the moon: NaN, so far');
+    expect(await changed({ natPerHour: 1e9 })).toBe(`FILE natPerHour must be at most 1000000, not 1000000000${start}`);
+    expect(await changed({ spotShar: 0.5 })).toMatch(/^FILE spotShar is not a field of a price table, which has note, date, region, onDemandPerHour, spotShare, /);
+    expect(await changed({ onDemandPerHour: { 'g5-xlarge': 1 } })).toBe(`FILE onDemandPerHour["g5-xlarge"] is no instance type such as g5.2xlarge${start}`);
+    expect(await changed({ region: undefined })).toBe(`FILE region is missing${start}`);
+    expect(await changed({ onDemandPerHour: [1] })).toBe(`FILE onDemandPerHour must be a group of fields, not [1]${start}`);
+    expect(await changed({ date: 'today' })).toMatch(/^FILE date: Invalid ISO date/);
+    expect(await refusal('[]')).toMatch(/^FILE the file must be a group of fields, not \[\]/);
+    expect(await refusal('{')).toMatch(/^FILE .*JSON/);
+    await expect(readPrices(path.join(folder, 'none.json'))).rejects.toMatchObject({ code: 'PricesInvalid', message: expect.stringContaining('none.json') as string });
   } finally { await rm(folder, { recursive: true }); }
 });

@@ -44,7 +44,7 @@ function check(create: (app: App) => void, checks: Checks = (app) => new AwsSolu
 describe('cdk-nag (AwsSolutions)', { timeout: 180_000 }, () => {
   it.each<[string, (app: App) => void]>([
     ['the defaults', aws({})],
-    ['everything chosen', aws({ encryption: 'kms', network: { egress: 'endpoints' }, inputs: ['s3://other/data/'], monthlyBudget: 100, alarmEmail: 'ops@example.org', spot: false, cpuStages: ['pretrain'], retention: { intermediateDays: 90 } })],
+    ['everything chosen', aws({ encryption: 'kms', network: { egress: 'endpoints' }, inputs: ['s3://other/data/'], decryptionKeys: ['arn:aws:kms:eu-west-1:123456789012:key/0a1b'], monthlyBudget: 100, alarmEmail: 'ops@example.org', spot: false, cpuStages: ['pretrain'], retention: { intermediateDays: 90 } })],
     ['an existing network and key', aws({ encryption: 'arn:aws:kms:eu-west-1:123456789012:key/0a1b', network: { vpc: { id: 'vpc-1a', availabilityZones: ['a', 'b'], privateSubnets: ['subnet-1', 'subnet-2'] } } })],
     ['activities for all that is to be done', localstack({})],
     ['activities for jobs, and functions', localstack({ name: 'team', functions: 'lambda' })],

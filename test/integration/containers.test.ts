@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import net from 'node:net';
-import path from 'node:path';
+import { rmSync } from 'node:fs';
+import type net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/log.ts';
 import { openStore } from '../../src/storage/index.ts';
@@ -16,7 +15,8 @@ import { containerHandlers, type Container } from './support/containerBatch.ts';
 import { debianTar, openDocker, type Docker } from './support/docker.ts';
 import { buildTarget, makeBases, type Bases } from './support/images.ts';
 import { installMoto, startMoto, type Moto } from './support/moto.ts';
-import { makeSmallRun, type SmallRun } from './support/smallRun.ts';
+import { relay } from './support/relay.ts';
+import { makeSmallRun, uploadSmallRun, type SmallRun } from './support/smallRun.ts';
 
 const targets = ['foreground', 'generation', 'pretraining', 'evaluation', 'functions'];
 /** Bytes; the largest that an image for the CPU may be. */
@@ -33,17 +33,6 @@ if (missing !== undefined) {
   await docker?.stop();
 }
 
-/** Makes a port of this machine reachable from the containers' network. */
-async function relay(host: string, port: number): Promise<{ url: string; server: net.Server }> {
-  const server = net.createServer((client) => {
-    const behind = net.connect(port, '127.0.0.1');
-    client.on('error', () => {}).on('close', () => behind.destroy()).pipe(behind);
-    behind.on('error', () => {}).on('close', () => client.destroy()).pipe(client);
-  }).listen(0, host);
-  await new Promise((resolve, reject) => { server.once('listening', resolve).once('error', reject); });
-  return { url: `http://${host}:${(server.address() as net.AddressInfo).port}`, server };
-}
-
 describe.skipIf(missing !== undefined)('containers', () => {
   const bucket = 'genview-containers';
   let bases: Bases, moto: Moto | undefined, metadata: Metadata | undefined, small: SmallRun | undefined, gateway: string;
@@ -53,12 +42,7 @@ describe.skipIf(missing !== undefined)('containers', () => {
   beforeAll(async () => {
     [bases, small, moto, metadata] = await Promise.all([makeBases(client(), (debian as { tar: string }).tar, prefix), makeSmallRun(), startMoto(bucket), startMetadata({ lifeCycle: 'spot' })]);
     Object.assign(process.env, moto.env);
-    const store = openStore(`s3://${bucket}/`);
-    await store.put('recipes/small.yaml', readFileSync(small.recipe));
-    const images = path.join(small.folder, 'images');
-    const files = readdirSync(images, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(path.join(images, name)).isFile());
-    const upload = async (name: string): Promise<boolean> => store.put(`recipes/images/${name}`, readFileSync(path.join(images, name)));
-    for (let i = 0; i < files.length; i += 20) await Promise.all(files.slice(i, i + 20).map(upload));
+    await uploadSmallRun(small, openStore(`s3://${bucket}/recipes/`));
     await client().run(['network', 'create', prefix]);
     gateway = await client().run(['network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', prefix]);
   });

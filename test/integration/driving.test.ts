@@ -8,10 +8,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { listExecutions } from '../../src/cloud/executions.ts';
 import { openClients } from '../../src/cloud/clients.ts';
 import { jobsOfRun } from '../../src/cloud/jobs.ts';
+import type { Estimate } from '../../src/estimate/estimate.ts';
 import { silentLog } from '../../src/log.ts';
 import { resolveRecipe } from '../../src/stages/resolveRecipe.ts';
 import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { openStore } from '../../src/storage/index.ts';
+import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { defaultMachines, type DeployedMachines } from '../../src/workflow/deployedMachines.ts';
+import { localRefs } from '../../src/workflow/local.ts';
 import { genviewHere } from '../cli/program.ts';
 import { type Cloud, installCloud, resolveRecipeState, stageCommand, startCloud } from './support/cloud.ts';
 import { processesLeft, processesOf } from './support/program.ts';
@@ -234,5 +238,35 @@ describe.skipIf(missing)('driving a run in the cloud', () => {
     await openStore(store).put('runs/here-01234567/history.jsonl', '{"id":1,"previousEventId":0,"timestamp":"then","type":"TaskStateEntered","stateEnteredEventDetails":{"name":"PlanViews"}}\n');
     expect((await genviewHere(['logs', 'here', '--store', store])).stdout).toBe('then  PlanViews started\n');
     expect((await ls('--stack', 'Third')).stderr).toMatch(/^genview: no deployed GenView with stack Third in this account and region \(us-east-1\); deploy it \(docs\/aws\.md\), or give the outputs of its stack: --state-machine <arn> --store s3:\/\/bucket\/ \(or GENVIEW_STATE_MACHINE and GENVIEW_STORE\)\n$/);
+  });
+
+  it('estimates by the machines of the deployment, and refuses a recipe that needs more before anything is copied', async () => {
+    const machines: DeployedMachines = { ...defaultMachines, spot: false, gpuInstanceTypes: ['g6.2xlarge'], training: { instanceType: 'p9.48xlarge', nodes: 2, gpus: 2 } };
+    const { Comment } = buildWorkflow({ ...localRefs, machines });
+    await cloud.deploy('Small', { Comment, ...definition(cloud.queue) }, { 'genview:store': `${inputs}small/`, 'aws:cloudformation:stack-name': 'Small' });
+    const recipe = (nodes: number): string => {
+      const file = path.join(folder, `nodes-${nodes}.yaml`);
+      writeFileSync(file, `name: nodes-${nodes}\ndataset: { url: pets, shardSize: 8 }\npretraining: { batch: 20, queue: 20, epochs: 1, nodes: ${nodes} }\nvariants: [{ name: baseline }]\n`);
+      return file;
+    };
+    const before = await keysOf(openStore(inputs));
+    const refused = await genviewHere(['submit', recipe(5), '--upload', '--yes', '--stack', 'Small']);
+    expect({ code: refused.code, stdout: refused.stdout }).toEqual({ code: 2, stdout: '' });
+    expect(refused.stderr).toBe('genview: variant baseline: pretraining.nodes is 5, which takes 3 machines of 2 GPUs, and the deployment has 2 for training. '
+      + 'Nothing is started: lower pretraining.nodes to 4 at most, or deploy with the option training.nodes 3 (docs/aws.md)\n');
+
+    const seen = await genviewHere(['submit', recipe(4), '--dry-run', '--stack', 'Small']);
+    expect(seen.code, seen.stderr).toBe(0);
+    expect(seen.stdout).toMatch(/\nfit-foreground +9 +0\.1 +(GPU|CPU) +g6\.2xlarge +\$/);
+    expect(seen.stdout).toMatch(/\npretrain baseline +9 +0\.\d +(CPU|GPU) +2 x p9\.48xlarge \(2 GPUs\) +\?\n/);
+    expect(seen.stdout).toContain('\np9.48xlarge has no price, and what it costs is left out: add onDemandPerHour["p9.48xlarge"] to a copy of src/estimate/prices.json, and give that with --prices\n');
+    expect(seen.stdout).not.toContain('a deployment without options');
+    expect((await genviewHere(['submit', recipe(4), '--upload', '--stack', 'Small'])).stderr)
+      .toBe('genview: whether the cost is below the limit of $25.00 is not known without a price of p9.48xlarge, and nothing was submitted; --yes submits all the same, --prices <file> gives prices\n');
+    // One that says nothing of its machines is taken for one without options, and can be told otherwise.
+    const old = JSON.parse((await genviewHere(['submit', recipe(5), '--dry-run', '--stack', 'First', '--json'])).stdout) as { estimate: Estimate };
+    expect(old.estimate.machines).toEqual(defaultMachines);
+    expect(old.estimate.notes).toEqual([expect.stringMatching(/^pretraining takes 5 machines at a time, /), expect.stringMatching(/^this deployment does not say which machines it has, /)]);
+    expect(await keysOf(openStore(inputs))).toEqual(before);
   });
 });

@@ -69,8 +69,9 @@ async function objectsOf(store: ObjectStore): Promise<Record<string, string>> {
 describe('the function that lists a dataset', () => {
   let quiet: Record<string, string>;
   beforeAll(async () => {
-    const { store, run } = await prepare();
-    expect(await toEnd(environment(), run)).toBeGreaterThan(1);
+    const { store, run } = await prepare(), calls = await toEnd(environment(), run);
+    expect(calls).toBeGreaterThan(1);
+    console.log(`24,000 images listed in ${calls} calls`);
     quiet = await objectsOf(store);
     // 60 shards, sample, dataset.json, its marker, plan.json.
     expect(Object.keys(quiet)).toHaveLength(64);
@@ -81,7 +82,7 @@ describe('the function that lists a dataset', () => {
     ['writes parts of the listing', (kind, key) => kind === 'PUT' && key.includes('/part-')],
     ['writes shards', (kind, key) => kind === 'PUT' && key.includes('/shard-')],
     ['has just ended', (kind, key) => kind === 'DELETE' && key.includes('/listing/')],
-  ])('may be killed while it %s: the same event again goes on, to the same objects', async (_, moment) => {
+  ])('may be killed while it %s: the same event again goes on, to the same objects', async (what, moment) => {
     const { store, run } = await prepare();
     let child = environment(), continuation: string | null = null, kills = 0, seen = 0;
     // The first two calls that come to this moment end there. On a busy machine a call may not come to it three times.
@@ -99,6 +100,7 @@ describe('the function that lists a dataset', () => {
       expect(call).toBeLessThan(60);
     }
     expect(kills).toBeGreaterThan(0);
+    console.log(`killed ${kills} times while it ${what}`);
     // What a killed call left behind goes with the listing; only that of a first call has no name that a later one could know.
     const objects = Object.entries(await objectsOf(store)), left = objects.filter(([key]) => key.startsWith('runs/r/listing/'));
     expect(Object.fromEntries(objects.filter((object) => !left.includes(object)))).toEqual(quiet);
@@ -129,6 +131,7 @@ describe('the function that lists a dataset', () => {
     await toEnd(environment(), run);
     onRequest = undefined;
     expect(cut).toBeGreaterThan(10);
+    console.log(`${cut} of ${requests} requests cut off`);
     expect(await objectsOf(store)).toEqual(quiet);
   });
 });

@@ -1,5 +1,5 @@
 import { DescribeJobsCommand, ListJobsCommand, SubmitJobCommand, TerminateJobCommand, type JobDetail } from '@aws-sdk/client-batch';
-import { DescribeExecutionCommand, StartExecutionCommand, StopExecutionCommand } from '@aws-sdk/client-sfn';
+import { StartExecutionCommand } from '@aws-sdk/client-sfn';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -15,7 +15,7 @@ import { shardDataset } from '../../src/stages/shardDataset.ts';
 import { endedWithExecution, executionTag } from '../../src/workflow/executionTag.ts';
 import { stopJobs } from '../../src/workflow/stopJobs.ts';
 import { genviewHere } from '../cli/program.ts';
-import { type Cloud, installCloud, resolveRecipeState, stageCommand, startCloud } from './support/cloud.ts';
+import { type Cloud, installCloud, resolveRecipeState, stageCommand, startCloud, stopExecution, waitingMachine } from './support/cloud.ts';
 import { processesLeft, processesOf } from './support/program.ts';
 
 const missing = installCloud();
@@ -118,11 +118,8 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
     let machine: string;
     const log: Log = silentLog, signal = new AbortController().signal;
     const start = async (name: string): Promise<string> => (await cloud.sfn.send(new StartExecutionCommand({ stateMachineArn: machine, name, input: '{}' }))).executionArn!;
-    const stop = async (executionArn: string): Promise<void> => {
-      await cloud.sfn.send(new StopExecutionCommand({ executionArn }));
-      expect((await cloud.sfn.send(new DescribeExecutionCommand({ executionArn }))).status).toBe('ABORTED');
-    };
-    beforeAll(async () => { machine = await cloud.deploy('Waiting', { StartAt: 'Wait', States: { Wait: { Type: 'Wait', Seconds: 3600, End: true } } }, {}); });
+    const stop = (executionArn: string): Promise<void> => stopExecution(cloud.sfn, executionArn);
+    beforeAll(async () => { machine = await cloud.deploy('Waiting', waitingMachine, {}); });
     afterEach(async () => {
       for (const { jobId } of await listed()) await terminate(jobId!);
       expect(await processesLeft(mark)).toEqual([]);
@@ -156,7 +153,7 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
     it('finds a job whose submission was under way', async () => {
       const execution = await start('late');
       await stop(execution);
-      const stopped = stopJobs({ execution }, { clients, queue: cloud.queue, log, signal, pause: 3000 });
+      const stopped = stopJobs({ execution }, { clients, queue: cloud.queue, log, signal, pause: 6000 });
       await sleep(1500);
       const id = await submit('late', execution);
       expect(await stopped).toEqual({ terminated: 1 });
@@ -167,7 +164,7 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
     it('looks again where Step Functions has not yet noticed that the execution has ended', async () => {
       const execution = await start('seems-to-run');
       const id = await submit('seen', execution);
-      const stopped = stopJobs({ execution }, { clients, queue: cloud.queue, log, signal, pause: 2000 });
+      const stopped = stopJobs({ execution }, { clients, queue: cloud.queue, log, signal, pause: 6000 });
       await sleep(1000);
       await stop(execution);
       expect(await stopped).toEqual({ terminated: 1 });

@@ -1,9 +1,10 @@
-import { CreateStateMachineCommand, DescribeExecutionCommand, ListExecutionsCommand, SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
+import { CreateStateMachineCommand, DescribeExecutionCommand, ListExecutionsCommand, SFNClient } from '@aws-sdk/client-sfn';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { handler } from '../../lambdas/start-run/handler.ts';
 import { silentLog } from '../../src/log.ts';
 import { openStore } from '../../src/storage/index.ts';
 import type { StartedRun } from '../../src/workflow/startRun.ts';
+import { stopExecution, waitingMachine } from './support/cloud.ts';
 import { encryptBucket, installMoto, type Moto, startMoto } from './support/moto.ts';
 
 const missing = installMoto();
@@ -22,7 +23,7 @@ describe.skipIf(missing)('start-run, on servers that speak S3 and Step Functions
     Object.assign(process.env, moto.env, { AWS_ENDPOINT_URL_SFN: moto.env['AWS_ENDPOINT_URL_S3'], AWS_REGION: 'us-east-1' });
     client = new SFNClient({});
     ({ stateMachineArn } = await client.send(new CreateStateMachineCommand({
-      name: 'genview', roleArn: 'arn:aws:iam::123456789012:role/genview', definition: JSON.stringify({ StartAt: 'Wait', States: { Wait: { Type: 'Wait', Seconds: 3600, End: true } } }),
+      name: 'genview', roleArn: 'arn:aws:iam::123456789012:role/genview', definition: JSON.stringify(waitingMachine),
     })) as { stateMachineArn: string });
     Object.assign(process.env, { GENVIEW_STATE_MACHINE: stateMachineArn, GENVIEW_STORE: `s3://${bucket}/store/` });
   });
@@ -66,11 +67,11 @@ describe.skipIf(missing)('start-run, on servers that speak S3 and Step Functions
 
   it('gives a recipe that failed, and is put there again, an execution of the next number', async () => {
     const { execution } = await started(recipe);
-    await client.send(new StopExecutionCommand({ executionArn: execution }));
+    await stopExecution(client, execution);
     const again = await started(recipe);
     expect(again).toEqual({ execution: `${execution}-2` });
     expect(await started(recipe)).toEqual(again);
-    await client.send(new StopExecutionCommand({ executionArn: again.execution }));
+    await stopExecution(client, again.execution);
     expect(await started(recipe)).toEqual({ execution: `${execution}-3` });
   });
 

@@ -9,6 +9,7 @@ import { Random } from '../../src/random.ts';
 import { compile, createState } from '../../src/runtime/compile.ts';
 import type { StepFunction } from '../../src/runtime/program.ts';
 import { float32, int32, sizeOf, type HostTensor, type NamedTensors } from '../../src/tensor.ts';
+import { nodeHeaders } from './support/nodeHeaders.ts';
 
 const version = '4.22.0';
 const tensorflow = '2.21.0';
@@ -25,13 +26,6 @@ libraries = ('tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_frame
 for name in wheel.namelist():
     if name in libraries or name.endswith('.h') and name.startswith(headers): wheel.extract(name)
 `;
-
-/** Where node_api.h is: beside this Node, in the folder npm is told of, or where a distribution puts it. */
-function nodeHeaders(): string | undefined {
-  const configured = process.env['npm_config_nodedir'];
-  return [path.dirname(path.dirname(process.execPath)), ...(configured ? [configured] : []), '/usr/local', '/usr']
-    .map((prefix) => path.join(prefix, 'include', 'node')).find((place) => existsSync(path.join(place, 'node_api.h')));
-}
 
 /**
  * Makes `@tensorflow/tfjs-node` in a folder of its own, once, and keeps it. Its prebuilt addon is on a host that cannot

@@ -5,7 +5,7 @@ import path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { compile } from '../../src/runtime/compile.ts';
-import { chooseDevice, currentDevice, describeEngine, gpuIndex, missingLibraries, parseDevice, type Machine } from '../../src/runtime/device.ts';
+import { chooseDevice, cudaFailure, currentDevice, describeEngine, gpuIndex, missingLibraries, needs, parseDevice, type Machine } from '../../src/runtime/device.ts';
 import { sessionOptions } from '../../src/runtime/onnxruntime.ts';
 
 afterEach(() => { vi.unstubAllEnvs(); });
@@ -48,6 +48,7 @@ it('GENVIEW_DEVICE chooses the device of every program; a hidden GPU is not visi
   vi.stubEnv('GENVIEW_DEVICE', 'cpu');
   expect(await describeEngine()).toBe('executor onnxruntime, device cpu: as asked');
   expect(await describeEngine({ GENVIEW_EXECUTOR: 'tensorflow' })).toBe("executor tensorflow, device of TensorFlow's choice");
+  await expect(describeEngine({ GENVIEW_EXECUTOR: 'tensorflow', GENVIEW_DEVICE: 'cuda' })).rejects.toMatchObject({ message: 'device cuda:0 cannot be had: no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES, or choose the device cpu' });
   await expect(program()).resolves.toBeDefined();
 });
 
@@ -62,6 +63,14 @@ it('missing libraries are named as the loader names them', async () => {
     copyFileSync(binding, path.join(folder, 'binding.node'));
     expect(await missingLibraries(path.join(folder, 'binding.node'))).toEqual(['libonnxruntime.so.1']);
   } finally { rmSync(folder, { recursive: true }); }
+});
+
+it('the driver\'s library is told from those of CUDA, and what CUDA says from where onnxruntime says it', () => {
+  expect(needs(['libcuda.so.1'])).toMatchObject({ what: "onnxruntime's CUDA library needs libcuda.so.1", remedy: expect.stringMatching(/^it belongs to NVIDIA's driver: /) as string });
+  expect(needs(['libcublas.so.13', 'libcuda.so.1'])).toMatchObject({ what: "onnxruntime's CUDA library needs libcublas.so.13, libcuda.so.1", remedy: expect.stringMatching(/^install the CUDA version /) as string });
+  const message = '/src/cuda_call.cc:154 std::conditional_t<THRW, void> CudaCall(int) [with THRW = true] CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; hostname=a ; file=/src/provider.cc ; line=352';
+  expect(cudaFailure(message)).toBe('CUDA failure 100: no CUDA-capable device is detected');
+  expect(cudaFailure('Failed to load library\nwith more')).toBe('Failed to load library');
 });
 
 it('a GPU gets its number, the CPU as a second choice, and memory of their own size for weights', () => {

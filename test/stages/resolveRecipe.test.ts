@@ -57,6 +57,13 @@ describe('ResolveRecipe', () => {
     expect((await resolve()).runId).not.toBe(first.runId);
   });
 
+  it('refuses more nodes than the deployment has before it writes anything', async () => {
+    const training = (nodes: number): ReturnType<typeof resolveRecipe> => resolveRecipe({ recipe: pathToFileURL(recipe).href, store, training: { nodes, gpus: 1 } }, context);
+    await expect(training(1)).rejects.toMatchObject({ code: 'NodesUnavailable', message: expect.stringMatching(/^variant wide: pretraining\.nodes is 2, which takes 2 machines of 1 GPU, and the deployment has 1 for training\. /) as string });
+    expect(existsSync(path.join(folder, 'store'))).toBe(false);
+    expect((await training(2)).runId).toBe((await resolve()).runId);
+  });
+
   it('refuses a recipe that is not there', async () => {
     await rm(recipe);
     await expect(resolve()).rejects.toMatchObject({ code: 'RecipeNotFound', message: `there is no recipe at ${recipe}; \`genview init\` writes one to start from` });

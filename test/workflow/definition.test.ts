@@ -5,6 +5,7 @@ import { StatesError } from '../../src/workflow/asl/errors.ts';
 import { execute, type TaskContext, type TaskHandler } from '../../src/workflow/asl/interpreter.ts';
 import { evaluateTemplate } from '../../src/workflow/asl/jsonata.ts';
 import { buildWorkflow } from '../../src/workflow/definition.ts';
+import { defaultMachines } from '../../src/workflow/deployedMachines.ts';
 import { submittedJobs } from '../../src/workflow/batch/submittedJobs.ts';
 import { localRefs } from '../../src/workflow/local.ts';
 import { localThreads } from '../../src/workflow/stages.ts';
@@ -75,6 +76,14 @@ describe('the workflow', () => {
     expect(job('r-pretrain-gen')).toEqual({ JobName: 'r-pretrain-gen', JobDefinition: 'pretrain-nodes', JobQueue: 'training', NodeOverrides: { NumNodes: 2, NodePropertyOverrides: [{ TargetNodes: '0:', ContainerOverrides: { Command: ['pretrain', '--run', 's3://b/runs/r/', '--variant', 'gen'] } }] }, Tags: { 'genview:execution': 'local:local' } });
     expect(jobs.map(({ JobName }) => JobName)).toHaveLength(1 + 1 + 1 + 2 * 4 + 1);
     expect(jobs.every(({ JobName }) => /^[A-Za-z0-9_-]{1,128}$/.test(JobName as string))).toBe(true);
+  });
+
+  it('tells the first function what machines there are for multi-node jobs, where that is known', async () => {
+    const { run, payloads } = world([{ name: 'base', nodes: 1 }]);
+    await run();
+    expect(payloads['resolve-recipe']).toEqual(input);
+    await run(buildWorkflow({ ...localRefs, machines: { ...defaultMachines, training: { instanceType: 'g5.12xlarge', nodes: 2, gpus: 4 } } }));
+    expect(payloads['resolve-recipe']).toEqual({ ...input, training: { nodes: 2, gpus: 4 } });
   });
 
   it('records any failure and then fails with the error and cause of the stage', async () => {
@@ -192,6 +201,15 @@ describe('the workflow', () => {
       expect(jobs.find(({ JobDefinition }) => JobDefinition === 'pretrain-nodes')!['Tags']).toEqual({ 'genview:execution': 'local:local' });
       expect(pauses(clock.sleeps).slice(0, 2)).toEqual([5, 10]);
     });
+  });
+
+  it('waits for a function that nobody has called for weeks, up to five minutes', async () => {
+    for (const error of ['Lambda.CodeArtifactUserPendingException', 'Lambda.ResourceConflictException', 'Lambda.ResourceNotReadyException']) {
+      const asleep = world([], { 'resolve-recipe': new StatesError(error, '') });
+      await expect(asleep.run()).rejects.toMatchObject({ error });
+      expect(asleep.clock.sleeps.filter((milliseconds) => milliseconds < 1e6)).toEqual([5, 10, 20, 40, 60, 60, 60, 60].map((seconds) => 1000 * seconds));
+      expect(asleep.calls.filter((name) => name === 'resolve-recipe')).toHaveLength(9);
+    }
   });
 
   it('calls a function again that Lambda ended, three times', async () => {

@@ -244,6 +244,9 @@ it('the first rule that matches decides about a repetition, and without one Batc
   const end = { statusReason: 'Essential container in task exited', reason: '', exitCode: 1 };
   expect(retries(retry, end)).toBe(false);
   expect(retries(retry, { ...end, exitCode: 75 })).toBe(true);
-  expect(retries(retry, { ...end, statusReason: 'Host EC2 (instance i-0) terminated.', exitCode: 143 })).toBe(true);
+  expect(retries(retry, { ...end, reason: 'OutOfMemoryError: Container killed due to memory usage', exitCode: 137 })).toBe(false);
+  for (const statusReason of ['Host EC2 (instance i-0) terminated.', 'Your Spot Task was interrupted.', 'Task failed to start', 'Timeout waiting for network interface provisioning to complete.']) {
+    expect(retries(retry, { ...end, statusReason, exitCode: 143 }), statusReason).toBe(true);
+  }
   expect(retries({ attempts: 2, evaluateOnExit: [{ action: 'EXIT', onExitCode: '2' }] }, end)).toBe(true);
 });

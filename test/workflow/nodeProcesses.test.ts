@@ -1,7 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { freePort } from '../integration/support/ports.ts';
 import { processesOfNode, runNodeProcesses, variablesOf } from '../../src/workflow/nodeProcesses.ts';
 
 const machine = (node: number, machines: number, more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({ AWS_BATCH_JOB_NODE_INDEX: String(node), AWS_BATCH_JOB_NUM_NODES: String(machines), AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', ...more });
@@ -72,6 +74,19 @@ describe('running them', () => {
     const { code } = run('if (rank === 2) whenAllCanBeStopped(() => process.exit(2)); else wait();');
     expect(await code).toBe(2);
     expect(readFileSync(path.join(folder, 'stopped'), 'utf8').split('\n').toSorted()).toEqual(['', '1', '3']);
+  });
+
+  it('end on every machine with the error of one of them, which each names', async () => {
+    const port = String(await freePort()), rank = fileURLToPath(new URL('../distributed/rank.ts', import.meta.url)), lines: string[][] = [[], []];
+    const codes = await Promise.all([0, 1].map((node) => {
+      const env = { ...process.env, ...machine(node, 2), AWS_BATCH_JOB_ID: `job#${node}`, AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1', GENVIEW_RENDEZVOUS_PORT: port, GENVIEW_RENDEZVOUS_ADDRESS: '127.0.0.1' };
+      // Rank 1, on machine 0, is the one that fails.
+      return runNodeProcesses({ first: node * 2, count: 2, size: 4 }, { file: process.execPath, args: ['--import', 'tsx', rank, 'fail'], env, signal: new AbortController().signal, grace: 5000, onLine: (line) => lines[node]!.push(line) });
+    }));
+    expect(codes).toEqual([2, 2]);
+    // The first to end has the other of its machine stopped.
+    expect(lines[0]!.join('\n')).toContain('shard-00001.tar: sample 7 has no .json"}');
+    expect(lines[1]).toContain('{"code":"ShardUnreadable","message":"rank 1 of 4 (node 0): shard-00001.tar: sample 7 has no .json"}');
   });
 
   it('ends with 75 when one lost its peer, and with 137 when one was killed', async () => {

@@ -4,6 +4,8 @@ import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { joinCollective } from '../../src/distributed/collective.ts';
+import { freePort } from '../integration/support/ports.ts';
 import { metricsOf } from '../emf.ts';
 import { startMetadata, type Notice } from './metadataServer.ts';
 
@@ -37,6 +39,16 @@ describe('a program', () => {
     expect(code).toBe(2);
     expect(text).toContain(message);
     expect(text.trim().split('\n')).toHaveLength(1);
+  });
+
+  it.concurrent('tells the main node of its job why it cannot even begin', async () => {
+    const job = { AWS_BATCH_JOB_NUM_NODES: '2', AWS_BATCH_JOB_MAIN_NODE_INDEX: '0', AWS_BATCH_JOB_ATTEMPT: '1', GENVIEW_RENDEZVOUS_PORT: String(await freePort()), GENVIEW_RENDEZVOUS_ADDRESS: '127.0.0.1' };
+    const main = joinCollective({ env: { ...job, AWS_BATCH_JOB_NODE_INDEX: '0', AWS_BATCH_JOB_ID: 'job#0' } });
+    const [[code]] = await Promise.all([
+      run(['pretrain', '--run', 'r', '--variant', 'v'], { ...job, AWS_BATCH_JOB_NODE_INDEX: '1', AWS_BATCH_JOB_ID: 'job#1', AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS: '127.0.0.1', GENVIEW_DEVICE: 'cuda:99' }),
+      expect(main).rejects.toMatchObject({ code: 'DeviceUnavailable', exitCode: 2, message: expect.stringMatching(/^rank 1 of 2 \(node 1\): device cuda:99 cannot be had: /) as string }),
+    ]);
+    expect(code).toBe(2);
   });
 
   it.concurrent('ends with the exit status and one line of a GenViewError', async () => {

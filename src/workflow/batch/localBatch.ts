@@ -293,11 +293,8 @@ class Job {
     try {
       const main = node(0, signal).finally(() => others.abort(new Error('the main node has ended')));
       const rest = Promise.all(Array.from({ length: count - 1 }, (_, i) => node(i + 1, others.signal)));
-      const [ended, siblings] = await Promise.all([main, rest]);
-      if (ended.end.exitCode === 0 || ended.end.timedOut) return ended;
-      // A node that failed by itself is why the main node lost it: its message says more.
-      const cause = siblings.find(({ log, end }) => log.lastError !== undefined && end.exitCode !== 0 && end.exitCode !== 75);
-      return cause ? { end: ended.end, log: cause.log } : ended;
+      const [ended] = await Promise.all([main, rest]);
+      return ended;
     } finally {
       others.abort();
       signal.removeEventListener('abort', stop);

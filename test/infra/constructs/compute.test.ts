@@ -43,7 +43,9 @@ it('can do without spot', () => {
   expect(environment('OnDemandGpu', template).MaxvCpus).toBe(32);
 });
 
-it('starts AL2023 NVIDIA machines with IMDSv2 and an encrypted root volume of 200 GB, and lets updates replace them', () => {
+const all = resources(standard, 'AWS::Batch::ComputeEnvironment');
+
+it('starts AL2023 NVIDIA machines with IMDSv2 and an encrypted root volume of 200 GB', () => {
   const data = resource(standard, 'AWS::EC2::LaunchTemplate').LaunchTemplateData;
   expect(data.MetadataOptions).toEqual({ HttpTokens: 'required', HttpPutResponseHopLimit: 2 });
   expect(data.BlockDeviceMappings).toEqual([{ DeviceName: '/dev/xvda', Ebs: { Encrypted: true, VolumeSize: 200, VolumeType: 'gp3', DeleteOnTermination: true } }]);
@@ -53,12 +55,32 @@ it('starts AL2023 NVIDIA machines with IMDSv2 and an encrypted root volume of 20
       LaunchTemplate: { LaunchTemplateId: expect.stringMatching(/Instances/) as string, Version: expect.stringMatching(/\.LatestVersionNumber>$/) as string },
     });
   }
-  for (const properties of Object.values(resources(standard, 'AWS::Batch::ComputeEnvironment'))) {
-    // A fixed name or a role of its own would stand in the way of a replacement.
-    expect(properties).toMatchObject({ ReplaceComputeEnvironment: false, UpdatePolicy: { TerminateJobsOnUpdate: false } });
+});
+
+it('lets updates replace machines, whose jobs have five days to end', () => {
+  // A fixed name or a role of its own would stand in the way of a replacement.
+  for (const properties of Object.values(all)) {
+    expect(properties).toMatchObject({ ReplaceComputeEnvironment: false });
     expect(properties.ComputeEnvironmentName).toBeUndefined();
     expect(properties.ServiceRole).toBeUndefined();
   }
+  const machines = Object.values(all).filter(({ ComputeResources: { Type } }) => !/FARGATE/.test(Type as string));
+  expect(machines).toHaveLength(3);
+  for (const { UpdatePolicy } of machines) expect(UpdatePolicy).toEqual({ TerminateJobsOnUpdate: false, JobExecutionTimeoutMinutes: 7200 });
+});
+
+it('gives Fargate only what Batch lets an update of it say', () => {
+  const fargate = Object.values(all).filter(({ ComputeResources: { Type } }) => /FARGATE/.test(Type as string));
+  expect(fargate).toHaveLength(2);
+  for (const properties of fargate) {
+    // "The following parameters can't be updated for Fargate compute environment: …, tags, type, updatePolicy, updateToLatestImageVersion": the type does not change.
+    expect(Object.keys(properties as object).toSorted()).toEqual(['ComputeResources', 'ReplaceComputeEnvironment', 'State', 'Type']);
+    expect(Object.keys(properties.ComputeResources as object).toSorted()).toEqual(['MaxvCpus', 'SecurityGroupIds', 'Subnets', 'Type']);
+  }
+});
+
+it('keeps an environment for training that holds one machine where no multi-node jobs are wanted', () => {
+  expect(environment('Training', synthesize({ training: { nodes: 0 } })).MaxvCpus).toBe(8);
 });
 
 it('cancels a job that no setting lets start after half an hour, and one that waits for capacity after a day', () => {

@@ -1,3 +1,5 @@
+import type { App } from 'aws-cdk-lib';
+import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 import { expect, it } from 'vitest';
 import { Functions } from '../../../infra/constructs/functions.ts';
 import { pascal } from '../../../infra/constructs/images.ts';
@@ -34,4 +36,13 @@ it('each have a role of their own, with rights on the bucket, their log and trac
       { actions: ['xray:PutTelemetryRecords', 'xray:PutTraceSegments'], resources: ['*'] },
     ]);
   }
+});
+
+it('are built from the bases that the options give', () => {
+  const { stack: own, store: ownStore, logGroups: ownGroups } = testStack();
+  const buildArguments = { LAMBDA_BASE: `public.ecr.aws/lambda/nodejs@sha256:${'0a'.repeat(32)}` };
+  new Functions(own, 'Functions', { store: ownStore, logGroups: ownGroups, buildArguments });
+  const assembly = (own.node.root as App).synth();
+  const images = assembly.artifacts.filter((artifact) => AssetManifestArtifact.isAssetManifestArtifact(artifact)).flatMap(({ contents }) => Object.values(contents.dockerImages ?? {}));
+  expect(images.map(({ source }) => ({ target: source.dockerBuildTarget, args: source.dockerBuildArgs }))).toEqual([{ target: 'functions', args: { DEVICE: 'cpu', ...buildArguments } }]);
 });

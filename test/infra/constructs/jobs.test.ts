@@ -1,3 +1,5 @@
+import type { App } from 'aws-cdk-lib';
+import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 import { expect, it } from 'vitest';
 import { Jobs } from '../../../infra/constructs/jobs.ts';
 import { checkOptions, type OptionsInput } from '../../../infra/options.ts';
@@ -20,7 +22,10 @@ it.each(jobDefinitionNames)('%s has the timeout and the retries of the stage tab
   expect(standard.definition(name)).toMatchObject({
     Timeout: { AttemptDurationSeconds: stage.timeoutSeconds },
     PropagateTags: true,
-    RetryStrategy: { Attempts: 5, EvaluateOnExit: [{ Action: 'RETRY', OnStatusReason: 'Host EC2*' }, { Action: 'RETRY', OnStatusReason: 'Your Spot Task was interrupted*' }, { Action: 'RETRY', OnReason: 'DockerTimeoutError*' }, { Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnReason: '*' }] },
+    RetryStrategy: {
+      Attempts: programOf(name) === 'pretrain' ? 10 : 5,
+      EvaluateOnExit: [{ Action: 'RETRY', OnExitCode: '75' }, { Action: 'EXIT', OnStatusReason: 'Essential container in task exited*' }, { Action: 'RETRY', OnStatusReason: '*' }, { Action: 'EXIT', OnReason: '*' }],
+    },
   });
   expect(containerOf(standard.definition(name)).LogConfiguration).toMatchObject({ LogDriver: 'awslogs', Options: { 'awslogs-group': `/genview/${programOf(name)}`, 'awslogs-stream-prefix': name } });
 });
@@ -36,7 +41,7 @@ it.each(programNames.filter((name) => batchStages[name].queue === 'gpu'))('%s ha
 it('tells every job in which form it logs, and the deployment whose metrics they are', () => {
   const team = synthesize({ name: 'team' });
   for (const name of jobDefinitionNames) {
-    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf']);
+    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf', expect.stringMatching(/^GENVIEW_THREADS \d+$/)]);
   }
 });
 
@@ -69,6 +74,23 @@ it('runs any stage without a GPU where the options say so, from an image without
   const image = (name: JobDefinitionName): string => JSON.stringify(containerOf(definition(name)).Image);
   expect(image('linear-probe')).toBe(image('nearest-neighbours'));
   expect(image('linear-probe')).not.toBe(image('semi-supervised'));
+});
+
+it('builds the images that jobs use and no other, from the bases that the options give', () => {
+  const built = (options: OptionsInput): string[] => {
+    const { stack, store, logGroups } = testStack();
+    new Jobs(stack, 'Jobs', { options: checkOptions(options), store, logGroups });
+    const assets = (stack.node.root as App).synth().artifacts.filter((artifact) => AssetManifestArtifact.isAssetManifestArtifact(artifact)).flatMap(({ contents }) => Object.values(contents.dockerImages ?? {}));
+    return assets.map(({ source: { dockerBuildTarget, dockerBuildArgs: { DEVICE, ...rest } = {} } }) => [dockerBuildTarget, DEVICE, ...Object.entries(rest).flat()].join(' ')).toSorted();
+  };
+  const four = ['evaluation', 'foreground', 'generation', 'pretraining'];
+  expect(built({})).toEqual([...four.map((name) => `${name} cuda`), 'evaluation cpu'].toSorted());
+  expect(built({ cpuStages: [...programNames] })).toEqual(four.map((name) => `${name} cpu`));
+  expect(built({ cpuStages: ['pretrain'] })).toEqual(['evaluation cpu', 'evaluation cuda', 'foreground cuda', 'generation cuda', 'pretraining cpu']);
+  // Single jobs on the CPU, those of several nodes on GPUs.
+  expect(built({ cpuStages: [...programNames], training: { nodes: 2 } })).toEqual([...four.map((name) => `${name} cpu`), 'pretraining cuda']);
+  expect(built({ training: { nodes: 0 } })).toEqual(built({}));
+  expect(built({ cpuStages: [...programNames], buildArguments: { BASE: 'node:22.23.2' } })).toEqual(four.map((name) => `${name} cpu BASE node:22.23.2`));
 });
 
 it('pulls images and writes logs with one role that can do nothing else', () => {

@@ -43,11 +43,12 @@ describe('alarms', () => {
     expect(alarm(name).AlarmDescription.length).toBeLessThanOrEqual(1024);
   });
 
-  it('tell of each failed job once, not of each of its children', () => {
+  it('tell of each failed job once, not of each of its children, nor of one that was terminated with its execution', () => {
     const { EventPattern, Targets: [target] } = resource(standard, 'AWS::Events::Rule', 'JobFailed');
     expect(EventPattern).toEqual({
       'source': ['aws.batch'], 'detail-type': ['Batch Job State Change'],
-      'detail': { status: ['FAILED'], jobQueue: ['arn:aws:batch:eu-west-1:1:job-queue/gpu', 'arn:aws:batch:eu-west-1:1:job-queue/cpu'], arrayProperties: { index: [{ exists: false }] }, nodeProperties: { nodeIndex: [{ exists: false }] } },
+      'detail': { status: ['FAILED'], jobQueue: ['arn:aws:batch:eu-west-1:1:job-queue/gpu', 'arn:aws:batch:eu-west-1:1:job-queue/cpu'], arrayProperties: { index: [{ exists: false }] }, nodeProperties: { nodeIndex: [{ exists: false }] },
+        statusReason: [{ 'anything-but': { prefix: ['ended with its execution', 'genview cancel: ended with its execution', 'The Task state in AWS Step Functions execution ['] } }, { exists: false }] },
     });
     expect(target.InputTransformer.InputTemplate).toContain('has failed: <detail-statusReason>');
   });

