@@ -242,7 +242,8 @@ describe('the error of one rank', () => {
     await failing.close(new GenViewError('LossNotFinite', 'the loss became NaN at step 7'));
     await expect(sum).rejects.toMatchObject({ code: 'LossNotFinite', message: 'the loss became NaN at step 7' });
     expect(performance.now() - since).toBeGreaterThan(2500);
-    expect(performance.now() - since).toBeLessThan(8000);
+    // Not by the minute of silence.
+    expect(performance.now() - since).toBeLessThan(30_000);
     for (const socket of sockets) socket.resume();
     await expect(late).rejects.toMatchObject({ code: 'LossNotFinite', exitCode: 2, message: 'rank 0 of 2 (node 0): the loss became NaN at step 7' });
     await hanging.close();
@@ -282,7 +283,7 @@ describe('the error of one rank', () => {
       await told;
       const since = performance.now();
       await tellFailure(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }), nodeEnvironment(2, 3, port));
-      expect(performance.now() - since).toBeLessThan(5000);
+      expect(performance.now() - since).toBeLessThan(15_000);
     });
 
     it('is not believed from another job', async () => {
@@ -299,7 +300,7 @@ describe('the error of one rank', () => {
       const since = performance.now();
       stop.abort(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }));
       const ends = await waiting;
-      expect(performance.now() - since).toBeLessThan(5000);
+      expect(performance.now() - since).toBeLessThan(15_000);
       for (const [rank, end] of ends.entries()) expect(end).toMatchObject({ status: 'rejected', reason: { code: 'Stopped', exitCode: 75, message: rank === stopped ? 'stopped: SIGTERM' : `rank ${stopped} of 3 (node ${stopped}): stopped: SIGTERM` } });
     });
   });
