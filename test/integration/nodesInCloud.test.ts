@@ -71,8 +71,8 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
   });
 
   const until = async (what: () => Promise<boolean> | boolean): Promise<void> => {
-    for (let i = 0; i < 300; i++) { if (await what()) return; await sleep(100); }
-    throw new Error('it did not come to pass within half a minute');
+    for (let i = 0; i < 1200; i++) { if (await what()) return; await sleep(100); }
+    throw new Error('it did not come to pass within two minutes');
   };
   const described = async (...jobs: string[]): Promise<JobDetail[]> => (await cloud.batch.send(new DescribeJobsCommand({ jobs }))).jobs ?? [];
   const listed = async (): Promise<{ jobId?: string }[]> => (await cloud.batch.send(new ListJobsCommand({ jobQueue: cloud.queue, filters: [{ name: 'JOB_NAME', values: ['*'] }] }))).jobSummaryList ?? [];
@@ -232,6 +232,8 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
     it('has a log of each node', async () => {
       const logs = async (...args: string[]): Promise<string> => (await genviewHere(['logs', 'pairs', ...args, '--cloud'])).stdout;
       const of = (node: number): string => `==> pretrain-gen-node-${node}\nthen  pretrain: node ${node} of 3, main 0\n`;
+      // A node's first line is there a moment after its process.
+      await until(async () => (await logs('pretrain-gen')).split('\n').length === 7);
       expect(await logs('pretrain-gen')).toBe(of(0) + of(1) + of(2));
       expect(await logs('pretrain')).toBe(of(0) + of(1) + of(2));
       expect(await logs('pretrain-gen-node-1')).toBe(of(1));
@@ -252,7 +254,9 @@ describe.skipIf(missing)('a job of several nodes in the cloud', () => {
     it('is there again in an execution that goes on', async () => {
       expect((await genviewHere(['submit', recipe(), '--upload', '--redrive'])).stdout).toContain(`\n${runId} continues: execution ${runId}-`);
       await until(() => running('pretrain').length === 3);
-      expect((await genviewHere(['logs', 'pairs', 'pretrain-gen-node-2', '--cloud'])).stdout).toBe('==> pretrain-gen-node-2\nthen  pretrain: node 2 of 3, main 0\n');
+      const log = async (): Promise<string> => (await genviewHere(['logs', 'pairs', 'pretrain-gen-node-2', '--cloud'])).stdout;
+      await until(async () => (await log()).includes('then'));
+      expect(await log()).toBe('==> pretrain-gen-node-2\nthen  pretrain: node 2 of 3, main 0\n');
       expect((await genviewHere(['cancel', 'pairs', '--cloud'])).stdout).toContain('1 job terminated');
     });
   });

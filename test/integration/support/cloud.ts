@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { BatchClient } from '@aws-sdk/client-batch';
 import { DescribeExecutionCommand, type SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
-import { freePort } from './moto.ts';
+import { freePort, waitForPort } from './ports.ts';
 
 const version = '5.2.5';
 const environment = path.join(os.tmpdir(), `genview-moto-cloud-${version}`);
@@ -72,9 +72,8 @@ export async function startCloud(bucket: string, script: string): Promise<Cloud>
   const env = { AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test', AWS_REGION: 'us-east-1' };
   const server = spawn(path.join(environment, 'bin', 'python'), [fileURLToPath(new URL('cloudServer.py', import.meta.url)), String(port)],
     { stdio: ['ignore', 'ignore', process.env['GENVIEW_DEBUG'] ? 'inherit' : 'ignore'], env: { ...process.env, JOB_SCRIPT: script } });
-  for (let i = 0; ; i++) {
-    try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 900) throw error; await sleep(100); }
-  }
+  await waitForPort(port, server);
+  await fetch(`${endpoint}/${bucket}`, { method: 'PUT' });
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const [batchSdk, sfnSdk, logsSdk] = await Promise.all([import('@aws-sdk/client-batch'), import('@aws-sdk/client-sfn'), import('@aws-sdk/client-cloudwatch-logs')]);
   const common = { endpoint, region: env.AWS_REGION, credentials: { accessKeyId: 'test', secretAccessKey: 'test' } };

@@ -66,7 +66,7 @@ export async function openDocker(): Promise<Docker | string> {
     await ended;
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   });
-  for (let i = 0; i < 300; i++) {
+  for (let i = 0; i < 1800; i++) {
     if (daemon.exitCode !== null) break;
     if (await docker.run(['info']).then(() => true, () => false)) return docker;
     await sleep(100);

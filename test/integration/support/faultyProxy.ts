@@ -88,8 +88,8 @@ export async function startFaultyProxy(upstream: string, rule: FaultyProxy['rule
       sent += chunk.length;
       if (sent >= half) break;
     }
-    // The half that was sent is to arrive.
-    setTimeout(() => request.socket.destroy(), 20);
+    // The half that was sent is to arrive: not `destroy`, which would drop what has not left yet.
+    response.write('', () => request.socket.destroySoon());
   }
 
   function forward({ method, url, rawHeaders }: http.IncomingMessage): http.ClientRequest {

@@ -73,7 +73,7 @@ export async function startLocalStack(home: string, { program = ['-m', 'localsta
   const endpoint = `http://127.0.0.1:${port}`;
   for (let i = 0; ; i++) {
     if (server.exitCode !== null) throw new Error(`LocalStack ended:\n${said}`);
-    try { if ((await fetch(`${endpoint}/_localstack/health`)).ok) break; } catch (error) { if (i === 1200) throw new Error(`LocalStack does not answer:\n${said}`, { cause: error }); }
+    try { if ((await fetch(`${endpoint}/_localstack/health`)).ok) break; } catch (error) { if (i === 3000) throw new Error(`LocalStack does not answer:\n${said}`, { cause: error }); }
     await sleep(100);
   }
   return {

@@ -2,8 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from './ports.ts';
+import { freePort, waitForPort } from './ports.ts';
 
 export { freePort };
 
@@ -68,9 +67,8 @@ export async function startMoto(bucket: string): Promise<Moto> {
   const port = await freePort();
   const server = spawn(path.join(environment, 'bin', 'python'), ['-c', program, String(port)], { stdio: 'ignore' });
   const endpoint = `http://127.0.0.1:${port}`;
-  for (let i = 0; ; i++) {
-    try { await fetch(`${endpoint}/${bucket}`, { method: 'PUT' }); break; } catch (error) { if (i === 600) throw error; await sleep(100); }
-  }
+  await waitForPort(port, server);
+  await fetch(`${endpoint}/${bucket}`, { method: 'PUT' });
   return { env: { AWS_ENDPOINT_URL_S3: endpoint, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' }, stop: () => { server.kill(); } };
 }
 

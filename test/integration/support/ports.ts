@@ -11,9 +11,9 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Waits until the server listens, at most a minute. Throws when it ends before. */
+/** Waits until the server listens, at most five minutes. Throws when it ends before. */
 export async function waitForPort(port: number, server: ChildProcess): Promise<void> {
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 3000; i++) {
     if (server.exitCode !== null || server.signalCode !== null) break;
     const open = await new Promise<boolean>((resolve) => {
       const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); resolve(true); });
