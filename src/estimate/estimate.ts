@@ -2,7 +2,7 @@ import type { Recipe } from '../recipe/recipe.ts';
 import { defaultMachines, type DeployedMachines } from '../workflow/deployedMachines.ts';
 import type { ProgramName } from '../workflow/stages.ts';
 import { fargate, flopPerVcpu, keptByDoubling, lambdaGBSecondsPerRun, lambdaSecondsPerThousandImages, logGBPerHour, utilisation, volumeGB } from './constants.ts';
-import type { Machine } from './instanceTypes.ts';
+import type { Gpu } from './instanceTypes.ts';
 import { notesOn } from './notes.ts';
 import { endsInTurn, type Placement, placementOf } from './placement.ts';
 import type { Prices } from './prices.ts';
@@ -70,8 +70,8 @@ export interface Estimate {
 
 /**
  * What a run costs that finds nothing in its store. A stage's images take the longer of the GPU's time, operations by
- * `peak x utilisation`, and the CPU's, decoding and cropping by the instance's cores; each job adds its start, each
- * instance its boot. What is paid for is instances, whatever their GPUs do. Assumptions: `constants.ts`; GPUs: `instanceTypes.ts`; networks: `flops.ts`.
+ * `peak x utilisation`, and the CPU's, decoding and cropping by the cores that its job
+ * is given, not all of the instance's; each job adds its start, each instance its boot. What is paid for is instances, whatever their GPUs do. Assumptions: `constants.ts`; GPUs: `instanceTypes.ts`; networks: `flops.ts`.
  *
  * An instance type without a price costs nothing and is said in `unpriced` and `notes`.
  */
@@ -95,10 +95,9 @@ export function estimate(recipe: Recipe, dataset: DatasetSize, options: Estimate
   };
 }
 
-function estimateStage(work: StageWork, { queue, machine, type, spot, processes, instances, jobSeconds, machineSeconds }: Placement, prices: Prices): StageEstimate {
-  // Cores of one process: those of its machines, evenly.
+function estimateStage(work: StageWork, { queue, machine, type, cores, spot, processes, instances, jobSeconds, machineSeconds }: Placement, prices: Prices): StageEstimate {
   const { busy, limit } = queue === 'cpu' ? { busy: busyOnFargate(work), limit: 'CPU' as const }
-    : busySeconds(work, { ...type, vcpus: type.vcpus * instances / processes }, work.nodes > 1 ? keptByDoubling ** Math.log2(work.nodes) : 1);
+    : busySeconds(work, { gpu: type.gpu, cores }, work.nodes > 1 ? keptByDoubling ** Math.log2(work.nodes) : 1);
   const children = work.jobs * work.nodes, starting = children * jobSeconds / processes + machineSeconds, hours = (busy / processes + starting) / 3600;
   const listed = prices.onDemandPerHour[machine];
   const perHour = queue === 'cpu' ? fargate.vcpus * prices.fargateVcpuHour + fargate.memoryGB * prices.fargateGBHour
@@ -112,10 +111,10 @@ function estimateStage(work: StageWork, { queue, machine, type, spot, processes,
 }
 
 /** Seconds of one process for all images themselves. @param kept share of the GPUs' speed that several processes together keep */
-export function busySeconds({ inferenceFlop, trainingFlop, cpuSeconds }: StageWork, { gpu, vcpus }: Machine, kept = 1): { readonly busy: number; readonly limit: 'GPU' | 'CPU' } {
+export function busySeconds({ inferenceFlop, trainingFlop, cpuSeconds }: StageWork, { gpu, cores }: { readonly gpu: Gpu; readonly cores: number }, kept = 1): { readonly busy: number; readonly limit: 'GPU' | 'CPU' } {
   const share = utilisation[gpu.name]!;
   const onGpu = (inferenceFlop / (gpu.peakHalf * 1e12 * share.inference) + trainingFlop / (gpu.peakFloat32 * 1e12 * share.training)) / kept;
-  const onCpu = cpuSeconds / vcpus;
+  const onCpu = cpuSeconds / cores;
   return onGpu >= onCpu ? { busy: onGpu, limit: 'GPU' } : { busy: onCpu, limit: 'CPU' };
 }
 

@@ -11,6 +11,8 @@ export interface Placement {
   /** `Fargate`, or an instance type. */
   readonly machine: string;
   readonly type: Machine;
+  /** Of each process, whatever else the machine has: what its definition (`infra/constructs/jobs.ts`) gives as GENVIEW_THREADS. */
+  readonly cores: number;
   readonly spot: boolean;
   /** Processes at a time. */
   readonly processes: number;
@@ -32,9 +34,9 @@ const fargateTask: Machine = { gpu: { name: 'none', peakHalf: 0, peakFloat32: 0 
 export function placementOf(work: StageWork, works: readonly StageWork[], machines: DeployedMachines, prices: Prices): Placement {
   const queue = queueFor(work, machines), jobSeconds = work.published ? jobOverheadSeconds.published : jobOverheadSeconds.demo;
   if (queue === 'training') {
-    const { instanceType, nodes, gpus } = machines.training, instances = Math.ceil(work.nodes / gpus);
+    const { instanceType, nodes, gpus } = machines.training, instances = Math.ceil(work.nodes / gpus), type = machineOf(instanceType, gpus);
     return {
-      queue, machine: instanceType, type: machineOf(instanceType, gpus), spot: false, processes: work.nodes, instances,
+      queue, machine: instanceType, type, cores: Math.max(1, Math.floor(type.vcpus / gpus)), spot: false, processes: work.nodes, instances,
       jobSeconds, machineSeconds: instanceOverheadSeconds, takes: instances, capacity: Math.max(nodes, instances),
     };
   }
@@ -42,15 +44,15 @@ export function placementOf(work: StageWork, works: readonly StageWork[], machin
   if (queue === 'cpu') {
     const capacity = Math.max(1, Math.floor(machines.maxVcpus.cpu / fargate.vcpus)), own = Math.min(work.jobs, capacity);
     // Each job starts a machine.
-    return { queue, machine: 'Fargate', type: fargateTask, spot: false, processes: own, instances: own, jobSeconds: jobSeconds + fargateOverheadSeconds, machineSeconds: 0, takes: own, capacity };
+    return { queue, machine: 'Fargate', type: fargateTask, cores: fargate.vcpus, spot: false, processes: own, instances: own, jobSeconds: jobSeconds + fargateOverheadSeconds, machineSeconds: 0, takes: own, capacity };
   }
-  const machine = gpuInstanceType(batchStages[work.stage].vcpus, machines.gpuInstanceTypes, prices), type = machineOf(machine);
+  const { vcpus } = batchStages[work.stage], machine = gpuInstanceType(vcpus, machines, prices), type = machineOf(machine);
   // A job has one GPU, and as many machines start as the jobs of all variants need.
-  const slots = Math.max(1, Math.min(type.gpus, Math.floor(type.vcpus / batchStages[work.stage].vcpus)));
+  const slots = Math.max(1, Math.min(type.gpus, Math.floor(type.vcpus / vcpus)));
   const most = Math.max(1, Math.floor(machines.maxVcpus.gpu / type.vcpus)), started = Math.min(most, Math.ceil(jobs / slots)), atOnce = Math.min(jobs, started * slots);
   const own = Math.min(work.jobs, atOnce);
   return {
-    queue, machine, type, spot: machines.spot, processes: own, instances: own * started / atOnce,
+    queue, machine, type, cores: Math.min(type.vcpus, vcpus), spot: machines.spot, processes: own, instances: own * started / atOnce,
     jobSeconds, machineSeconds: instanceOverheadSeconds, takes: own, capacity: most * slots,
   };
 }
@@ -60,10 +62,10 @@ function queueFor({ stage, nodes }: StageWork, { cpuStages }: DeployedMachines):
   return nodes > 1 ? 'training' : batchStages[stage].queue === 'cpu' || cpuStages.includes(stage) ? 'cpu' : 'gpu';
 }
 
-/** The first that a job fits on and that has a price; Batch may take any. */
-function gpuInstanceType(vcpus: number, types: readonly string[], prices: Prices): string {
-  const fitting = types.filter((name) => vcpusOf(name) >= vcpus);
-  return fitting.find((name) => prices.onDemandPerHour[name] !== undefined) ?? fitting[0] ?? types[0]!;
+/** The first that a job fits on, that may start and that has a price; Batch may take any. A deployment has one for each stage (`infra/options.ts`). */
+function gpuInstanceType(vcpus: number, { gpuInstanceTypes, maxVcpus }: DeployedMachines, prices: Prices): string {
+  const fitting = gpuInstanceTypes.filter((name) => vcpusOf(name) >= vcpus && vcpusOf(name) <= maxVcpus.gpu);
+  return fitting.find((name) => prices.onDemandPerHour[name] !== undefined) ?? fitting[0] ?? gpuInstanceTypes[0]!;
 }
 
 /** Hours until the end of each of several jobs that wait for one queue in this order. */

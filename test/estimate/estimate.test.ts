@@ -59,9 +59,10 @@ describe('hours and dollars', () => {
 
   it('the slower of GPU and CPU decides', () => {
     const work = { stage: 'pretrain', images: 1, jobs: 1, nodes: 1, published: false, inferenceFlop: 28e12, trainingFlop: 8.75e12, cpuSeconds: 7.9 } as const;
-    expect(busySeconds(work, machineOf('g5.xlarge'))).toEqual({ busy: 2, limit: 'GPU' });
-    expect(busySeconds({ ...work, cpuSeconds: 12 }, machineOf('g5.xlarge'))).toEqual({ busy: 3, limit: 'CPU' });
-    expect(busySeconds({ ...work, cpuSeconds: 12 }, machineOf('g5.2xlarge'))).toEqual({ busy: 2, limit: 'GPU' });
+    const { gpu } = machineOf('g5.xlarge');
+    expect(busySeconds(work, { gpu, cores: 4 })).toEqual({ busy: 2, limit: 'GPU' });
+    expect(busySeconds({ ...work, cpuSeconds: 12 }, { gpu, cores: 4 })).toEqual({ busy: 3, limit: 'CPU' });
+    expect(busySeconds({ ...work, cpuSeconds: 12 }, { gpu, cores: 8 })).toEqual({ busy: 2, limit: 'GPU' });
   });
 
   it('several nodes are on demand, of the training type, and end sooner', () => {
@@ -86,8 +87,11 @@ describe('hours and dollars', () => {
 describe('machines with several GPUs', () => {
   const own: Prices = { ...prices, onDemandPerHour: { 'g5.xlarge': 1, 'g5.2xlarge': 3, 'g5.12xlarge': 10 } };
   const many = { ...photographs, train: 100_000, bytes: 100_000 * 25_000 };
-  const pretrain = (nodes: number, deployed: DeployedMachines, variants = '[{ name: one }]') =>
-    estimate(recipe(`pretraining: { method: mocov3, epochs: 10, batch: 240, nodes: ${nodes}, backbone: { name: resnet50, stem: imagenet }, augmentation: { imageSize: 224 }, views: { probability: 0 } }\nvariants: ${variants}`), many, { prices: own, machines: deployed });
+  /** Photographs of 5 MB: decoded at 25 MB/s by one core, while the GPU takes 7.5 ms. */
+  const large = { ...many, bytes: 100_000 * 5_000_000 };
+  const crop = 1e-4 + 224 ** 2 / 1.5e8;
+  const pretrain = (nodes: number, deployed: DeployedMachines, variants = '[{ name: one }]', images = many) =>
+    estimate(recipe(`pretraining: { method: mocov3, epochs: 10, batch: 240, nodes: ${nodes}, backbone: { name: resnet50, stem: imagenet }, augmentation: { imageSize: 224 }, views: { probability: 0 } }\nvariants: ${variants}`), images, { prices: own, machines: deployed });
   const twelve = machines({ training: { instanceType: 'g5.12xlarge', nodes: 2, gpus: 4 } });
 
   it('train on all of them, lose 5 % with each doubling, and are paid for by the machine', () => {
@@ -105,7 +109,7 @@ describe('machines with several GPUs', () => {
     expect({ notes, unpriced }).toEqual({ notes: [], unpriced: [] });
   });
 
-  it('are paid for whole where a job needs fewer GPUs than they have, and their cores then serve those', () => {
+  it('are paid for whole where a job needs fewer GPUs than they have', () => {
     const training = (nodes: number, gpus: number) => pretrain(nodes, machines({ training: { instanceType: 'g5.12xlarge', nodes: 4, gpus } })).stages.find(({ stage }) => stage === 'pretrain')!;
     expect(training(6, 4)).toMatchObject({ instances: 2, gpusPerInstance: 4, processes: 6 });
     expect(training(6, 4).gpuHours).toBeCloseTo(8 * training(6, 4).hours, 9);
@@ -115,14 +119,39 @@ describe('machines with several GPUs', () => {
     expect(training(2, 1).dollars).toBeCloseTo(2 * training(2, 4).dollars, 9);
   });
 
-  it('decode for all processes: the cores are shared, and lose nothing', () => {
-    const large = { ...many, bytes: 100_000 * 5_000_000 };
-    const [training] = estimate(recipe('pretraining: { method: mocov3, epochs: 10, batch: 240, nodes: 8, backbone: { name: resnet50, stem: imagenet }, augmentation: { imageSize: 224 }, views: { probability: 0 } }\nvariants: [{ name: one }]'), large, { prices: own, machines: twelve })
-      .stages.filter(({ stage }) => stage === 'pretrain');
-    // 5 MB at 25 MB/s, and two crops, a million times over 96 cores.
-    const seconds = 1e6 * (0.2 + 2 * (1e-4 + 224 ** 2 / 1.5e8)) / 96 + 435;
-    expect(training).toMatchObject({ limit: 'CPU' });
-    expect(training!.hours).toBeCloseTo(seconds / 3600, 9);
+  it('decode for all processes, each with its GPU\'s share of the cores, which lose nothing', () => {
+    const scans = { ...many, bytes: 100_000 * 20_000_000 };
+    const seconds = (nodes: number, gpus = 4) => {
+      const training = pretrain(nodes, machines({ training: { instanceType: 'g5.12xlarge', nodes: 4, gpus } }), '[{ name: one }]', scans).stages.find(({ stage }) => stage === 'pretrain')!;
+      expect(training.limit).toBe('CPU');
+      return training.hours * 3600 - 435;
+    };
+    // 20 MB at 25 MB/s, and two crops, a million times over 8 x 12 cores; over 6 x 12, the others idle; over one process's 48 on each of two machines.
+    const each = 1e6 * (0.8 + 2 * crop);
+    expect(seconds(8)).toBeCloseTo(each / 96, 6);
+    expect(seconds(6)).toBeCloseTo(each / 72, 6);
+    expect(seconds(2, 1)).toBeCloseTo(each / 96, 6);
+  });
+
+  it('of the gpu queue give a job its stage\'s vCPUs, however many they have', () => {
+    const of = (type: string) => {
+      const { stages } = pretrain(1, machines({ gpuInstanceTypes: [type, 'g5.2xlarge'] }), '[{ name: one }]', large), named = (name: string) => stages.find(({ stage }) => stage === name)!;
+      return { training: named('pretrain'), probe: named('linear-probe') };
+    };
+    // A million images by 4 cores, 15 s and 7 minutes; the probe's 100,000 with their mirror images by 8.
+    const hours = (1e6 * (0.2 + 2 * crop) / 4 + 435) / 3600, probeHours = (1e5 * (0.2 + 2 * crop) / 8 + 435) / 3600;
+    expect(hours).toBeCloseTo(14.07, 2);
+    for (const type of ['g5.xlarge', 'g5.2xlarge', 'g5.12xlarge']) {
+      const { training, probe } = of(type);
+      expect(training).toMatchObject({ machine: type, limit: 'CPU', instances: 1 });
+      expect(training.hours).toBeCloseTo(hours, 9);
+      expect(probe).toMatchObject({ machine: type === 'g5.xlarge' ? 'g5.2xlarge' : type, limit: 'CPU', instances: 1 });
+      expect(probe.hours).toBeCloseTo(probeHours, 9);
+    }
+    // Paid for whole: half of 1, 3 and 10 dollars, and the volume.
+    expect(of('g5.xlarge').training.dollars).toBeCloseTo(hours * 0.52, 9);
+    expect(of('g5.2xlarge').training.dollars).toBeCloseTo(hours * 1.52, 9);
+    expect(of('g5.12xlarge').training.dollars).toBeCloseTo(hours * 5.02, 9);
   });
 
   it('of the gpu queue are shared by as many jobs, also of several variants', () => {
@@ -143,12 +172,20 @@ describe('machines with several GPUs', () => {
     const [first] = pretrain(1, deployed, '[{ name: one }, { name: two }, { name: three }]').stages.filter(({ stage }) => stage === 'pretrain');
     expect(alone.dollars).toBeCloseTo(alone.hours * 5.02, 9);
     expect(first!.dollars).toBeCloseTo(alone.dollars / 3, 9);
+    // Also where the cores decide, of which one alone has no more than each of three.
+    const [slow, third] = ['[{ name: one }]', '[{ name: one }, { name: two }, { name: three }]'].map((variants) => pretrain(1, deployed, variants, large).stages.find(({ stage }) => stage === 'pretrain')!);
+    expect(third).toMatchObject({ limit: 'CPU', hours: slow!.hours, instances: 1 / 3 });
+    expect(third!.hours).toBeCloseTo((1e6 * (0.2 + 2 * crop) / 4 + 435) / 3600, 9);
+    expect(third!.dollars).toBeCloseTo(third!.hours * 5.02 / 3, 9);
   });
 
-  it('an instance type is the first that a stage fits on and that has a price', () => {
+  it('an instance type is the first that a stage fits on, that maxVcpus lets start and that has a price', () => {
     const of = (changes: Partial<DeployedMachines>) => Object.fromEntries(estimate(recipe('variants: [{ name: one }]'), photographs, { prices: own, machines: machines(changes) }).stages.map(({ stage, machine }) => [stage, machine]));
     expect(of({})).toMatchObject({ 'fit-foreground': 'g5.xlarge', 'linear-probe': 'g5.2xlarge', 'nearest-neighbours': 'Fargate' });
     expect(of({ gpuInstanceTypes: ['g6.2xlarge', 'g5.2xlarge', 'g5.xlarge'] })).toMatchObject({ 'fit-foreground': 'g5.2xlarge', 'linear-probe': 'g5.2xlarge' });
+    const types = ['g5.12xlarge', 'g5.xlarge', 'g5.2xlarge'];
+    expect(of({ gpuInstanceTypes: types, maxVcpus: { gpu: 47, cpu: 64 } })).toMatchObject({ 'fit-foreground': 'g5.xlarge', 'linear-probe': 'g5.2xlarge' });
+    expect(of({ gpuInstanceTypes: types, maxVcpus: { gpu: 48, cpu: 64 } })).toMatchObject({ 'fit-foreground': 'g5.12xlarge', 'linear-probe': 'g5.12xlarge' });
   });
 });
 
