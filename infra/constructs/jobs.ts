@@ -59,6 +59,8 @@ export class Jobs extends Construct {
         executionRole,
         environment: {
           GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: options.name,
+          // Images are decoded by libuv's threads, of which there would be four.
+          UV_THREADPOOL_SIZE: String(Math.max(4, vcpus)),
           // Not all cores of the machine, which jobs may share: results repeat byte for byte at the same number, on machines of any size.
           GENVIEW_THREADS: String(Math.max(1, Math.floor(vcpus / Math.max(1, gpus)))),
           ...(name === 'pretrain-nodes' && gpus > 1 && { GENVIEW_PROCESSES_PER_NODE: String(gpus) }),

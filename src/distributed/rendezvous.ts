@@ -32,8 +32,8 @@ const protocol = 'genview-ring-2';
 /** A connection that has not said who it is by then is closed. */
 const greetingMilliseconds = 10_000;
 const maximumLine = 65_536;
-/** How long a process that ends tries to say why, in milliseconds: to others that are there, and to a main node that may just be starting. */
-const lastWords = 3000, patience = 20_000;
+/** How long a process that ends tries to say why, in milliseconds: to others that are there; to a main node that may just be starting; the same when it is asked to stop. */
+const lastWords = 3000, patience = 20_000, patienceOfStopped = 10_000;
 
 type Greeting =
   | { readonly protocol: string; readonly kind: 'join'; readonly token: string; readonly rank: number; readonly size: number; readonly port: number }
@@ -117,14 +117,18 @@ export async function rendezvous(place: Place, options: { signal?: AbortSignal; 
 /**
  * For a process that fails before it has met the others: tells rank 0 why, which ends all that wait for this one by the same error.
  * Rank 0 itself tells nobody: what it ends with is what the job ends with. Takes up to 20 s, since rank 0 may not
- * be there yet, or 3 s for what may be tried again; never rejects.
+ * be there yet, or 10 s for what may be tried again; never rejects.
  */
 export async function tellFailure(error: unknown, env: NodeJS.ProcessEnv = process.env): Promise<void> {
   let place: Place;
   // Whoever does not know where it stands cannot say it either.
   try { place = placeOf(env); } catch { return; }
-  if (place.rank === 0) return;
-  const failure = failureOf(error, place), deadline = Date.now() + (failure.exitCode === ExitCode.TemporaryFailure ? lastWords : patience);
+  if (place.rank > 0) await keepTelling(place, failureOf(error, place));
+}
+
+async function keepTelling(place: Place, failure: Failure): Promise<void> {
+  // Whoever has lost a peer may have lost rank 0.
+  const deadline = Date.now() + (failure.code === 'PeerLost' ? lastWords : failure.exitCode === ExitCode.TemporaryFailure ? patienceOfStopped : patience);
   for (let wait = 100; !await tellMain(place, failure); wait = Math.min(wait * 1.5, 1000)) {
     if (Date.now() + wait > deadline) return;
     await sleep(wait);
@@ -198,10 +202,10 @@ class Meeting {
     if (rank > 0) {
       // Rank 0 also waits no longer than so, and knows who is missing.
       if (this.#told || (error as GenViewError).code === 'RendezvousTimeout') return;
-      await tellMain(this.#place, this.#failureOf(error));
+      await keepTelling(this.#place, this.#failureOf(error));
       return;
     }
-    const failure = this.#told ?? this.#failureOf(error), timer = setTimeout(() => this.destroy(), lastWords);
+    const failure = this.#told ??= this.#failureOf(error), timer = setTimeout(() => this.destroy(), lastWords);
     await Promise.all([...this.#joined.values()].filter(({ socket }) => !socket.destroyed).map(({ socket }) => new Promise<void>((resolve) => {
       socket.once('close', () => resolve());
       writeLine(socket, { failed: failure });
@@ -322,6 +326,11 @@ class Meeting {
       const theirs = greeting.rank!;
       if (greeting.size !== size) return this.#refuse(socket, `rank ${theirs} expects ${greeting.size} ranks, rank 0 expects ${size}`);
       if (theirs < 1 || theirs >= size) return this.#refuse(socket, `there is no rank ${theirs} in a group of ${size}`);
+      if (this.#told) {
+        writeLine(socket, { failed: this.#told });
+        socket.end();
+        return;
+      }
       if (this.#joined.has(theirs)) return this.#refuse(socket, `rank ${theirs} is already here`);
       this.#joined.set(theirs, { socket, host: plainAddress(socket.remoteAddress!), port: greeting.port! });
       // Whoever has found its neighbours says so before it leaves; rank 0 may still be waiting for its own.

@@ -30,6 +30,8 @@ const operationName: Record<number, string> = { 1: 'allReduceSum', 2: 'allGather
 const beatsPerTimeout = 6;
 /** Milliseconds that a broken ring waits for its neighbours to read why. They close at once, unless they hang. */
 const lastWords = 3000;
+/** Milliseconds for which a lost connection is not yet a lost peer: why it went may still be on its way round the ring. */
+const wordsTravel = 1000;
 
 /**
  * A collective over a ring of TCP connections: every rank receives from its predecessor and sends to its successor, so
@@ -54,6 +56,8 @@ class Ring implements Collective {
   /** Rejects with the reason when the ring is broken. */
   readonly #broken: Deferred<never> = deferred<never>();
   #error: unknown;
+  /** Sends that wait for the operating system. A race with `#broken` would leave something in that promise each time. */
+  readonly #flushing = new Set<Deferred<void>>();
   /** Resolves when the neighbours have been told of it. */
   #told: Promise<void> | undefined;
   readonly #finished = { predecessor: deferred(), successor: deferred() };
@@ -216,7 +220,8 @@ class Ring implements Collective {
       this.#successor.write(payload, start + frameBytes >= bytes.length ? () => flushed.resolve() : undefined);
       this.#successor.uncork();
     }
-    await Promise.race([this.#broken.promise, flushed.promise]);
+    this.#flushing.add(flushed);
+    try { await flushed.promise; } finally { this.#flushing.delete(flushed); }
     if (this.#error) throw this.#error;
   }
 
@@ -294,8 +299,10 @@ class Ring implements Collective {
     });
     // After its goodbye a neighbour stays until this rank has said goodbye too.
     const isOrderly = (): boolean => finished && this.#closing !== undefined;
-    socket.on('error', (error) => { if (!isOrderly()) this.#lose(`the connection to ${peer} failed (${error.message})`); });
-    socket.on('close', () => { if (!isOrderly()) this.#lose(`the connection to ${peer} was closed`); });
+    const lost = (what: string): void => { if (!isOrderly() && !this.#error) setTimeout(() => this.#lose(what), wordsTravel); };
+    // To write to a neighbour that has gone loses what it said before, too.
+    socket.on('error', (error) => lost(`the connection to ${peer} failed (${error.message})`));
+    socket.on('close', () => lost(`the connection to ${peer} was closed`));
     socket.resume();
   }
 
@@ -312,6 +319,7 @@ class Ring implements Collective {
     this.#broken.reject(error);
     this.#wanted?.done.reject(error);
     this.#wanted = undefined;
+    for (const flushed of this.#flushing) flushed.reject(error);
     const words = Buffer.from(JSON.stringify(failure)), sockets = [this.#predecessor, this.#successor];
     for (const socket of sockets) {
       if (socket !== from && socket.writable) socket.write(Buffer.concat([header(Kind.Failure, words.length), words]));

@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { joinCollective, type Collective } from '../../src/distributed/collective.ts';
@@ -76,6 +78,22 @@ describe('collective over a TCP ring', () => {
       }
       expect(sums[length]!.hash).toBe(createHash('sha256').update(new Uint8Array(expected.buffer)).digest('hex'));
     }
+  });
+
+  it('needs no more memory the longer it runs', async () => {
+    const port = await freePort();
+    const rings = await Promise.all([0, 1].map((rank) => joinCollective({ env: nodeEnvironment(rank, 2, port) })));
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const used = async (barriers: number): Promise<number> => {
+      for (let i = 0; i < barriers; i++) await Promise.all(rings.map((ring) => ring.barrier()));
+      collect();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = await used(1000), growth = await used(4000) - before;
+    // A promise left behind by each of the 16,000 sends would be some 3 MB.
+    expect(growth).toBeLessThan(0.7e6);
+    await Promise.all(rings.map((ring) => ring.close()));
   });
 
   it('ends every rank with exit code 75 when one is killed', async () => {
@@ -249,6 +267,19 @@ describe('the error of one rank', () => {
     await hanging.close();
   });
 
+  it('is believed rather than that its connection was lost, where it comes a moment later from the other side', async () => {
+    const port = await freePort(), joining = joinCollective({ env: nodeEnvironment(0, 2, port) });
+    const place = placeOf(nodeEnvironment(1, 2, port)), { predecessor, successor } = await rendezvous(place);
+    const [ring] = await Promise.all([joining, createRing({ ...place, predecessor, successor }).barrier()]);
+    for (const socket of [predecessor, successor]) socket.removeAllListeners().on('error', () => {}).resume();
+    const barrier = ring.barrier();
+    predecessor.destroy();
+    await sleep(300);
+    successor.write(frame(3, Buffer.from(JSON.stringify({ rank: 1, node: 1, code: 'LossNotFinite', message: 'the loss became NaN', exitCode: 2 }))));
+    await expect(barrier).rejects.toMatchObject({ code: 'LossNotFinite', exitCode: 2 });
+    successor.destroy();
+  });
+
   it.each([
     ['no JSON', frame(3, Buffer.from('{"rank":1'))],
     ['a field too few', frame(3, Buffer.from('{"rank":1,"node":1,"code":"X","exitCode":2}'))],
@@ -283,7 +314,30 @@ describe('the error of one rank', () => {
       await told;
       const since = performance.now();
       await tellFailure(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }), nodeEnvironment(2, 3, port));
-      expect(performance.now() - since).toBeLessThan(15_000);
+      expect(performance.now() - since).toBeLessThan(60_000);
+    });
+
+    it('is told also by a rank that was stopped while it called a main node that was not there yet', async () => {
+      const port = await freePort(), stop = new AbortController();
+      const calling = expect(joinCollective({ env: nodeEnvironment(1, 3, port), signal: stop.signal })).rejects.toMatchObject({ code: 'Stopped' });
+      await sleep(200);
+      stop.abort(new GenViewError('Stopped', 'stopped: SIGTERM', { exitCode: 75 }));
+      await sleep(500);
+      await expect(joinCollective({ env: nodeEnvironment(0, 3, port) })).rejects.toMatchObject({ code: 'Stopped', exitCode: 75, message: 'rank 1 of 3 (node 1): stopped: SIGTERM' });
+      await calling;
+    });
+
+    it('is told to a rank that comes while the main node tells the others', async () => {
+      const port = await freePort(), main = expect(joinCollective({ env: nodeEnvironment(0, 3, port) })).rejects.toMatchObject(expected);
+      await sleep(200);
+      // A rank that does not close: the main node waits three seconds for it.
+      const slow = connect({ host: '127.0.0.1', port, allowHalfOpen: true }), { token } = placeOf(nodeEnvironment(1, 3, port));
+      slow.on('error', () => {}).resume().write(JSON.stringify({ protocol: 'genview-ring-2', kind: 'join', token, rank: 1, size: 3, port: 1 }) + '\n');
+      await sleep(200);
+      await tellFailure(broken, nodeEnvironment(2, 3, port));
+      await expect(joinCollective({ env: nodeEnvironment(2, 3, port) })).rejects.toMatchObject(expected);
+      await main;
+      slow.destroy();
     });
 
     it('is not believed from another job', async () => {

@@ -41,7 +41,7 @@ it.each(programNames.filter((name) => batchStages[name].queue === 'gpu'))('%s ha
 it('tells every job in which form it logs, and the deployment whose metrics they are', () => {
   const team = synthesize({ name: 'team' });
   for (const name of jobDefinitionNames) {
-    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf', expect.stringMatching(/^GENVIEW_THREADS \d+$/)]);
+    expect((containerOf(team.definition(name)).Environment as Json[]).map(({ Name, Value }) => `${Name} ${Value}`).toSorted(), name).toEqual(['GENVIEW_DEPLOYMENT team', 'GENVIEW_LOG json', 'GENVIEW_METRICS emf', expect.stringMatching(/^GENVIEW_THREADS \d+$/), expect.stringMatching(/^UV_THREADPOOL_SIZE \d+$/)]);
   }
 });
 
