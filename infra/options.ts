@@ -110,9 +110,9 @@ export function readOptions(context: (key: string) => unknown, folder: string = 
     const value = context(name);
     return value === undefined ? [] : [[name, plain(value)]];
   }));
-  // The file first, so that its mistakes are not hidden by what overrides them.
-  check(fromFile, file);
-  return check({ ...fromFile, ...fromContext }, 'context');
+  // The file first, so that its mistakes are not hidden by what overrides them. What belongs together may be half in the file.
+  parse(fromFile, file);
+  return check({ ...fromFile, ...fromContext }, Object.keys(fromFile).length === 0 ? 'context' : Object.keys(fromContext).length === 0 ? file : `${file} with the context`);
 }
 
 /** Options given by a program; what is left out has its default. Throws `OptionsInvalid`. */
@@ -120,13 +120,17 @@ export function checkOptions(options: OptionsInput = {}): Options {
   return check(options, 'options');
 }
 
-function check(value: unknown, where: string): Options {
+/** Each option by itself. */
+function parse(value: unknown, where: string): Checked {
   const parsed = optionsSchema.safeParse(value);
-  if (!parsed.success) {
-    const { path: field, message } = parsed.error.issues[0]!;
-    throw invalid(where, `${field.length > 0 ? `${field.join('.')}: ` : ''}${message}`);
-  }
-  const { name, network: { vpc, zones }, training, cpuStages, gpuInstanceTypes, maxVcpus, buildArguments } = parsed.data;
+  if (parsed.success) return parsed.data;
+  const { path: field, message } = parsed.error.issues[0]!;
+  throw invalid(where, `${field.length > 0 ? `${field.join('.')}: ` : ''}${message}`);
+}
+
+function check(value: unknown, where: string): Options {
+  const checked = parse(value, where);
+  const { name, network: { vpc, zones }, training, cpuStages, gpuInstanceTypes, maxVcpus, buildArguments } = checked;
   if (name !== 'genview' && pascal(name) === 'GenView') throw invalid(where, `name: the stacks of "${name}" would be those of "genview"; choose another`);
   const subnets = vpc?.privateSubnets.length ?? zones;
   if (vpc && vpc.availabilityZones.length !== subnets) throw invalid(where, `network.vpc: ${subnets} subnets need as many availabilityZones, not ${vpc.availabilityZones.length}`);
@@ -148,7 +152,7 @@ function check(value: unknown, where: string): Options {
   if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
   const { ONNXRUNTIME_CUDA_URL, ONNXRUNTIME_CUDA_SHA256 } = buildArguments;
   if ((ONNXRUNTIME_CUDA_URL === undefined) !== (ONNXRUNTIME_CUDA_SHA256 === undefined)) throw invalid(where, 'buildArguments: ONNXRUNTIME_CUDA_URL and ONNXRUNTIME_CUDA_SHA256 belong together');
-  return { ...parsed.data, training: { ...training, nodes: training.nodes ?? (cpuStages.includes('pretrain') ? 0 : 4), gpus } };
+  return { ...checked, training: { ...training, nodes: training.nodes ?? (cpuStages.includes('pretrain') ? 0 : 4), gpus } };
 }
 
 function readFile(file: string): Record<string, unknown> {

@@ -1,4 +1,7 @@
 import { Tags, type App } from 'aws-cdk-lib';
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import path from 'node:path';
 import { GenViewError } from '../src/errors.ts';
 import { pascal } from './constructs/images.ts';
 import { createLocalStack, localStackOptionNames } from './localstack-stack.ts';
@@ -21,9 +24,18 @@ export function createTarget(app: App): void {
   const known = typeof target === 'string' && Object.hasOwn(targets, target) ? targets[target] : undefined;
   if (!known) throw new GenViewError('OptionsInvalid', `-c target=${String(target)}: there is no such target; known are ${Object.keys(targets).join(', ')}`);
   const names = ['target', ...known.options];
-  const stranger = Object.keys(app.node.getAllContext() as object).find((key) => !names.includes(key) && !ofTheCdk.test(key));
-  if (stranger !== undefined) throw new GenViewError('OptionsInvalid', `-c ${stranger}: there is no such option with target ${String(target)}; known are ${names.toSorted().join(', ')}`);
+  const personal = personalContext();
+  const stranger = Object.keys(app.node.getAllContext() as object).find((key) => !names.includes(key) && !ofTheCdk.test(key) && !personal.includes(key));
+  if (stranger !== undefined) throw new GenViewError('OptionsInvalid', `-c ${stranger} (or context of cdk.json): there is no such option with target ${String(target)}; known are ${names.toSorted().join(', ')}`);
   known.create(app);
+}
+
+/** Keys of the context that the CDK adds from a person's own `~/.cdk.json`, for all of their projects. */
+function personalContext(): readonly string[] {
+  try {
+    const { context } = JSON.parse(readFileSync(path.join(homedir(), '.cdk.json'), 'utf8')) as { context?: object };
+    return Object.keys(context ?? {});
+  } catch { return []; }
 }
 
 /**

@@ -50,6 +50,8 @@ export class Jobs extends Construct {
 
     const container = (name: JobDefinitionName): EcsEc2ContainerDefinition | EcsFargateContainerDefinition => {
       const program = programOf(name), { queue, vcpus, gpus, memoryMiB, sharedMemoryMiB } = resources(name);
+      // Of one process; there is one for each GPU.
+      const threads = Math.max(1, Math.floor(vcpus / Math.max(1, gpus)));
       const common = {
         // Nobody runs it where there are no machines for multi-node jobs: then nothing is built for it alone.
         image: image(batchStages[program].image, name === 'pretrain-nodes' && options.training.nodes === 0 ? resources(program).gpus : gpus),
@@ -59,10 +61,10 @@ export class Jobs extends Construct {
         executionRole,
         environment: {
           GENVIEW_LOG: 'json', GENVIEW_METRICS: 'emf', GENVIEW_DEPLOYMENT: options.name,
-          // Images are decoded by libuv's threads, of which there would be four.
-          UV_THREADPOOL_SIZE: String(Math.max(4, vcpus)),
           // Not all cores of the machine, which jobs may share: results repeat byte for byte at the same number, on machines of any size.
-          GENVIEW_THREADS: String(Math.max(1, Math.floor(vcpus / Math.max(1, gpus)))),
+          GENVIEW_THREADS: String(threads),
+          // Images are decoded by libuv's threads, of which there would be four.
+          UV_THREADPOOL_SIZE: String(Math.max(4, threads)),
           ...(name === 'pretrain-nodes' && gpus > 1 && { GENVIEW_PROCESSES_PER_NODE: String(gpus) }),
         },
         logging: LogDriver.awsLogs({ logGroup: logGroups[program], streamPrefix: name }),

@@ -115,6 +115,14 @@ describe('options', () => {
     expect(refusal(() => read({ config: 'absent.json' }))).toMatch(/^OptionsInvalid: -c config="absent\.json": there is no file/);
   });
 
+  it('may be half in a file where they belong together', () => {
+    const file = path.join(folder, 'half.json');
+    writeFileSync(file, '{"gpuInstanceTypes": ["g5.xlarge"]}');
+    expect(read({ config: 'half.json', cpuStages: '["linear-probe"]' })).toMatchObject({ gpuInstanceTypes: ['g5.xlarge'], cpuStages: ['linear-probe'] });
+    expect(refusal(() => read({ config: 'half.json' }))).toMatch(/^OptionsInvalid: [^ ]*half\.json: gpuInstanceTypes: linear-probe needs/);
+    expect(refusal(() => read({ config: 'half.json', spot: false }))).toMatch(/half\.json with the context: gpuInstanceTypes: linear-probe needs/);
+  });
+
   it('given by a program are checked in the same way', () => {
     expect(checkOptions({ training: { nodes: 2 } }).training).toEqual({ instanceType: 'g5.2xlarge', nodes: 2, gpus: 1, zone: 0 });
     // All that the machine has, where that is known.

@@ -1,6 +1,9 @@
 import { Template } from 'aws-cdk-lib/assertions';
 import validate from 'asl-validator';
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
 import { pascal } from '../../infra/constructs/images.ts';
 import { checkOptions, type OptionsInput } from '../../infra/options.ts';
 import { createStacks, createTarget } from '../../infra/stacks.ts';
@@ -131,10 +134,10 @@ describe('the context', () => {
   });
 
   it.each<[Record<string, unknown>, RegExp]>([
-    [{ bogus: '1' }, /^-c bogus: there is no such option with target aws; known are alarmEmail, buildArguments, config, cpuStages/],
-    [{ sport: 'false' }, /^-c sport: /],
-    [{ functions: 'lambda' }, /^-c functions: there is no such option with target aws/],
-    [{ target: 'localstack', spot: 'false' }, /^-c spot: there is no such option with target localstack; known are functions, heartbeatSeconds, name, target$/],
+    [{ bogus: '1' }, /^-c bogus \(or context of cdk\.json\): there is no such option with target aws; known are alarmEmail, buildArguments, config, cpuStages/],
+    [{ sport: 'false' }, /^-c sport /],
+    [{ functions: 'lambda' }, /^-c functions .*: there is no such option with target aws/],
+    [{ target: 'localstack', spot: 'false' }, /^-c spot .*: there is no such option with target localstack; known are functions, heartbeatSeconds, name, target$/],
   ])('%j is refused with what there is', (context, message) => {
     expect(refusal(context)).toMatch(message);
   });
@@ -144,5 +147,18 @@ describe('the context', () => {
       'target': 'localstack', 'cli-telemetry': false, '@aws-cdk/core:newStyleStackSynthesis': true, 'aws:cdk:enable-path-metadata': true, 'availability-zones:account=1:region=eu-west-1': ['a'],
       'vpc-provider:account=1:filter.vpc-id=vpc-1:region=eu-west-1': {}, 'acknowledged-issue-numbers': [1], '@aws-cdk-containers/ecs-service-extensions:enableDefaultLogDriver': true,
     })).toBe('accepted');
+  });
+
+  it('may have what a person has for all projects', () => {
+    const home = mkdtempSync(path.join(tmpdir(), 'genview-home-'));
+    vi.stubEnv('HOME', home);
+    try {
+      writeFileSync(path.join(home, '.cdk.json'), '{"context":{"team":"birds"}}');
+      expect(refusal({ target: 'localstack', team: 'birds' })).toBe('accepted');
+      expect(refusal({ target: 'localstack', time: 'birds' })).toMatch(/^-c time /);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(home, { recursive: true });
+    }
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -31,6 +31,18 @@ it('resolve-recipe passes on the error of its stage, whose name becomes the erro
   const recipe = join(folder, 'recipe.yaml');
   writeFileSync(recipe, 'name: a\nnonsense: 1\n');
   await expect(resolveRecipe({ recipe: pathToFileURL(recipe).href, store: pathToFileURL(`${folder}/store/`).href }, context)).rejects.toMatchObject({ name: 'RecipeInvalid' });
+});
+
+it('resolve-recipe takes what the workflow of any deployment tells it, one without machines for multi-node jobs too', async () => {
+  const store = pathToFileURL(`${folder}/store/`).href;
+  const file = join(folder, 'recipe.yaml'), recipe = pathToFileURL(file).href;
+  for (const split of ['train', 'val']) { mkdirSync(join(folder, 'pets', split, 'cat'), { recursive: true }); writeFileSync(join(folder, 'pets', split, 'cat', '0.jpg'), split); }
+  const resolve = (nodes: number): Promise<unknown> => {
+    writeFileSync(file, `name: a\ndataset: { url: pets }\nvariants: [{ name: gen, pretraining: { nodes: ${nodes} } }]\n`);
+    return resolveRecipe({ recipe, store, training: { nodes: 0, gpus: 1 } }, context);
+  };
+  await expect(resolve(1)).resolves.toMatchObject({ variants: [{ name: 'gen', nodes: 1 }] });
+  await expect(resolve(2)).rejects.toMatchObject({ name: 'NodesUnavailable' });
 });
 
 it('record-failure writes what failed beside the run', async () => {
