@@ -2,6 +2,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { GenViewError } from '../src/errors.ts';
+import { instanceTypeName } from '../src/estimate/instanceTypes.ts';
+import { defaultMachines } from '../src/workflow/deployedMachines.ts';
 import { batchStages, cpuResources, programNames } from '../src/workflow/stages.ts';
 import { pascal } from './constructs/images.ts';
 import { gpusOf, holds, vcpusOf, whyUnfit } from './constructs/instance-size.ts';
@@ -10,7 +12,7 @@ import { gpusOf, holds, vcpusOf, whyUnfit } from './constructs/instance-size.ts'
 const logDays = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653] as const;
 
 /** The sizes whose vCPUs follow from their name: four for each x. */
-const instanceType = z.string().regex(/^[a-z][a-z0-9-]*\.\d*xlarge$/, 'expected an instance type such as g5.2xlarge');
+const instanceType = z.string().regex(instanceTypeName, 'expected an instance type such as g5.2xlarge');
 const positive = z.int().positive();
 const keyArn = z.string().regex(/^arn:[\w-]+:kms:[\w-]+:\d{12}:key\/[\w-]+$/, 'expected the ARN of a KMS key, arn:…:key/…');
 const image = z.string().regex(/^[a-z0-9][\w./:-]*(:[\w.-]+|@sha256:[0-9a-f]{64})$/, 'expected an image with a tag or a digest, such as name:22.23.2 or name@sha256:…');
@@ -24,16 +26,16 @@ const optionsSchema = z.strictObject({
   name: z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 lower-case letters, digits and dashes').default('genview'),
   /** GPU instances (NVIDIA, x86) of single and array jobs, one of which holds the largest stage; the estimate counts on the first that fits. More types find spot capacity sooner. @default g5, g6, g6e and g4dn, each .xlarge and .2xlarge */
   gpuInstanceTypes: z.array(instanceType).min(1)
-    .default(['g5', 'g6', 'g6e', 'g4dn'].flatMap((family) => [`${family}.xlarge`, `${family}.2xlarge`])),
+    .default([...defaultMachines.gpuInstanceTypes]),
   /** Spot machines first, on demand when there are none; false: on demand only. @default true */
-  spot: z.boolean().default(true),
+  spot: z.boolean().default(defaultMachines.spot),
   /** vCPUs in use at a time: in each GPU environment, and on Fargate; enough for the largest stage there. Training has its own limit, by nodes. @default gpu 256, cpu 64 */
-  maxVcpus: z.strictObject({ gpu: positive.default(256), cpu: positive.min(cpuResources.vcpus).default(64) }).prefault({}),
+  maxVcpus: z.strictObject({ gpu: positive.default(defaultMachines.maxVcpus.gpu), cpu: positive.min(cpuResources.vcpus).default(defaultMachines.maxVcpus.cpu) }).prefault({}),
   /** Stages that run on Fargate without a GPU, beside those that always do. For small datasets, and for accounts without a GPU quota. @default none */
   cpuStages: z.array(z.enum(programNames)).default([]),
   training: z.strictObject({
     /** Of multi-node pretraining: one type, on demand, close together. @default g5.2xlarge */
-    instanceType: instanceType.default('g5.2xlarge'),
+    instanceType: instanceType.default(defaultMachines.training.instanceType),
     /** Most machines at a time, of all multi-node jobs together; a recipe says how many processes a variant has, and is refused when it needs more. 0: none. @default 4, or 0 where pretraining is one of cpuStages */
     nodes: z.int().nonnegative().max(1000).optional(),
     /** GPUs of a machine, and pretraining processes on it: each uses one. A recipe's `nodes: 8` takes two machines of four GPUs. @default those of the type, where it is a g4dn, g5, g6, g6e, p4d, p4de, p5, p5e or p5en; else 1 */
@@ -152,7 +154,7 @@ function check(value: unknown, where: string): Options {
   if (new Set(cpuStages).size !== cpuStages.length) throw invalid(where, 'cpuStages: a stage is named twice');
   const { ONNXRUNTIME_CUDA_URL, ONNXRUNTIME_CUDA_SHA256 } = buildArguments;
   if ((ONNXRUNTIME_CUDA_URL === undefined) !== (ONNXRUNTIME_CUDA_SHA256 === undefined)) throw invalid(where, 'buildArguments: ONNXRUNTIME_CUDA_URL and ONNXRUNTIME_CUDA_SHA256 belong together');
-  return { ...checked, training: { ...training, nodes: training.nodes ?? (cpuStages.includes('pretrain') ? 0 : 4), gpus } };
+  return { ...checked, training: { ...training, nodes: training.nodes ?? (cpuStages.includes('pretrain') ? 0 : defaultMachines.training.nodes), gpus } };
 }
 
 function readFile(file: string): Record<string, unknown> {

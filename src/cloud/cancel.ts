@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '../pause.ts';
 import type { Clients } from './clients.ts';
 import type { Deployment } from './deployment.ts';
 import { describeExecution, type Execution, listExecutions, runsOf, stopExecution } from './executions.ts';
@@ -41,6 +41,6 @@ async function awaitEnd(clients: Clients, { arn, name }: Execution, { log, signa
       log.warn(`the execution ${name} was told to stop and still runs; look at it with genview status`);
       return;
     }
-    await sleep(Math.min(pollEvery, 1000), undefined, { signal }).catch((error: unknown) => { signal?.throwIfAborted(); throw error; });
+    await pause(Math.min(pollEvery, 1000), signal);
   }
 }

@@ -1,7 +1,7 @@
 import type { JobDetail, JobStatus } from '@aws-sdk/client-batch';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { pause } from '../pause.ts';
 import { cancelled } from '../workflow/executionTag.ts';
 import { type Clients, mapLimited } from './clients.ts';
 import { queuesIn, readDefinition } from './definition.ts';
@@ -94,6 +94,6 @@ export async function terminateJobs(clients: Clients, queues: readonly string[],
     if (performance.now() > deadline) {
       throw new GenViewError('JobsLeft', `jobs of ${runId} are still ending: ${open.map(({ label, status }) => `${label} (${status})`).join(', ')}; run the same command again`, { exitCode: ExitCode.TemporaryFailure });
     }
-    await sleep(quiet === 1 ? Math.min(pollEvery, 1500) : pollEvery, undefined, signal ? { signal } : {}).catch((error: unknown) => { signal?.throwIfAborted(); throw error; });
+    await pause(quiet === 1 ? Math.min(pollEvery, 1500) : pollEvery, signal);
   }
 }

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitCode, GenViewError } from '../errors.ts';
 import { type Log, silentLog } from '../log.ts';
+import { pause } from '../pause.ts';
 import type { ObjectStore } from './objectStore.ts';
 import { isAlive, type ProcessIdentity, thisProcess, uniqueToken } from './processIdentity.ts';
 
@@ -66,7 +66,7 @@ export async function once(store: ObjectStore, markerKey: string, work: (signal:
     }
     if (!waited) log.info(`waiting for another process that works on ${store.url(markerKey)}`);
     waited = true;
-    await sleep(poll, undefined, signal ? { signal } : {}).catch((error: unknown) => { signal?.throwIfAborted(); throw error; });
+    await pause(poll, signal);
   }
 
   async function hold(): Promise<'done' | 'already'> {

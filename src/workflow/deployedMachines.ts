@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { instanceTypeName } from '../estimate/instanceTypes.ts';
 import type { TrainingMachines } from '../stages/trainingMachines.ts';
 import type { ProgramName } from './stages.ts';
 
@@ -22,7 +23,7 @@ export const defaultMachines: DeployedMachines = {
   training: { instanceType: 'g5.2xlarge', nodes: 4, gpus: 1 },
 };
 
-const count = z.int().positive(), instanceType = z.string().regex(/^[a-z][a-z0-9-]*\.\d*xlarge$/);
+const count = z.int().positive(), instanceType = z.string().regex(instanceTypeName);
 /** Other fields may come; what changes the meaning of these needs another version. */
 const schema = z.object({
   version: z.literal(1),
